@@ -1,0 +1,63 @@
+"""angelrt: an asyncio actor runtime and job queue on raw Redis primitives.
+
+Start at `runtime.py` and follow a job: send -> store -> claim -> run -> settle.
+"""
+
+from .actor import Actor, Actors, AsyncActor, Message, RemoteActor, SyncActor
+from .config import Keep, Retention
+from .context import Context
+from .errors import (
+    AngelError,
+    ConfigError,
+    InvalidArguments,
+    InvalidOptions,
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    PayloadTooLarge,
+    RedisFull,
+    RedisRefused,
+    RedisUnavailable,
+    ResultDecodeError,
+    RuntimeNotOpen,
+)
+from .handle import Job
+from .job import JobInfo, Status, WorkerInfo
+from .retry import Fail, Retry, RetryPolicy, Snooze
+from .runtime import Runtime
+from .stats import Stats
+
+__all__ = [
+    "Actor",
+    "Actors",
+    "AngelError",
+    "AsyncActor",
+    "ConfigError",
+    "Context",
+    "Fail",
+    "InvalidArguments",
+    "InvalidOptions",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "JobInfo",
+    "JobNotFound",
+    "Keep",
+    "Message",
+    "PayloadTooLarge",
+    "RedisFull",
+    "RedisRefused",
+    "RedisUnavailable",
+    "RemoteActor",
+    "ResultDecodeError",
+    "Retention",
+    "Retry",
+    "RetryPolicy",
+    "Runtime",
+    "RuntimeNotOpen",
+    "Snooze",
+    "Stats",
+    "Status",
+    "SyncActor",
+    "WorkerInfo",
+]

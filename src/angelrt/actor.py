@@ -1,0 +1,374 @@
+"""Actors: functions that can be called here as they are, or sent to a queue as jobs."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Protocol, TypeVar
+
+from .codec import Signature
+from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
+from .job import PRIORITY_DEFAULT, PRIORITY_MAX, check_id
+from .keys import ACTOR, QUEUE
+from .retry import RetryPolicy, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from datetime import datetime, timedelta
+
+    from .client import Client
+    from .handle import Job
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+TIMEOUT_S: Final = 300.0
+QUEUE_DEFAULT: Final = "default"
+
+
+def check_queue(queue: str) -> str:
+    """Return a queue's name. Raises InvalidOptions for one that cannot be part of a key."""
+    if not QUEUE.fullmatch(queue):
+        message = f"queue {queue!r}: use 1 to 64 letters, digits, '_', '.', ':', '/' or '-'"
+        raise InvalidOptions(message)
+    return queue
+
+
+def check_priority(priority: int) -> int:
+    """Return a priority. Raises InvalidOptions outside 0 (first) to 9 (last)."""
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= PRIORITY_MAX:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        message = f"priority {priority!r}: use 0 (first) to {PRIORITY_MAX} (last); the default is {PRIORITY_DEFAULT}"
+        raise InvalidOptions(message)
+    return priority
+
+
+def check_timeout(timeout: float | timedelta) -> float:
+    """Return a timeout in seconds. Raises InvalidOptions for none at all."""
+    timeout_s = seconds(timeout, "timeout")
+    if timeout_s <= 0:
+        message = f"timeout must be above 0 s, not {timeout!r}"
+        raise InvalidOptions(message)
+    return timeout_s
+
+
+@dataclass(frozen=True, slots=True)
+class ActorOptions:
+    """What holds for every job of an actor, checked at its declaration."""
+
+    name: str
+    kind: str
+    queue: str = QUEUE_DEFAULT
+    priority: int = PRIORITY_DEFAULT
+    timeout_s: float = TIMEOUT_S
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+    def __post_init__(self) -> None:
+        """Raise InvalidOptions for what could never work."""
+        if not ACTOR.fullmatch(self.name):
+            message = f"actor {self.name!r}: a name is 1 to 128 letters, digits or any of '._:/<>-'; pass name="
+            raise InvalidOptions(message)
+        check_queue(self.queue)
+        check_priority(self.priority)
+        check_timeout(self.timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """What holds for one send, where it differs from the actor's own; durations in seconds."""
+
+    id: str | None = None
+    delay_s: float | None = None
+    at_ms: float | None = None
+    priority: int | None = None
+    queue: str | None = None
+    timeout_s: float | None = None
+    attempts: int | None = None
+
+
+def send_options(
+    *,
+    id: str | None = None,  # noqa: A002 - the field's word
+    delay: float | timedelta | None = None,
+    at: datetime | None = None,
+    priority: int | None = None,
+    queue: str | None = None,
+    timeout: float | timedelta | None = None,
+    attempts: int | None = None,
+) -> SendOptions:
+    """Return checked options of one send. Raises InvalidOptions."""
+    if delay is not None and at is not None:
+        message = "options(delay=, at=): give one of them"
+        raise InvalidOptions(message)
+    if at is not None and at.tzinfo is None:
+        message = f"options(at={at!r}): the time has no zone; use datetime.now(UTC) + ... or .astimezone()"
+        raise InvalidOptions(message)
+    return SendOptions(
+        id=None if id is None else check_id(id),
+        delay_s=None if delay is None else seconds(delay, "options(delay=)"),
+        at_ms=None if at is None else at.timestamp() * 1000,
+        priority=None if priority is None else check_priority(priority),
+        queue=None if queue is None else check_queue(queue),
+        timeout_s=None if timeout is None else check_timeout(timeout),
+        attempts=None if attempts is None else RetryPolicy(attempts=attempts).attempts,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Generic[R_co]):
+    """A call that has not been sent: checked and encoded, ready for `rt.send_many` or `context.send`."""
+
+    actor: Actor[Any, R_co]
+    arguments: bytes
+    options: SendOptions = SendOptions()
+
+
+class Home(Protocol):
+    """Where an actor is registered, and how it reaches the runtime's client."""
+
+    def client(self) -> Client:
+        """Return the open client. Raises RuntimeNotOpen."""
+        ...
+
+
+class Actor(Generic[P, R]):
+    """The base of all actors: sending. Calling one runs the plain function here, without a queue."""
+
+    def __init__(self, function: Callable[..., Any], options: ActorOptions, home: Home) -> None:
+        """Wrap a function; its annotations are compiled at first use."""
+        self.function = function
+        self.definition = options
+        self.signature = Signature(function, options.name)
+        self._home = home
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    @property
+    def name(self) -> str:
+        """The name under which jobs of this actor are stored."""
+        return self.definition.name
+
+    def __repr__(self) -> str:
+        """Name the actor, its kind and its queue."""
+        return f"<{self.definition.kind} actor {self.name} on queue {self.definition.queue}>"
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """Return a checked call that is not sent yet. Raises InvalidArguments and PayloadTooLarge."""
+        return Message(self, self.signature.encode(args, kwargs))
+
+    async def send(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Send a job and return its handle once Redis has it.
+
+        Raises InvalidArguments, PayloadTooLarge, RuntimeNotOpen, RedisUnavailable, RedisFull.
+        """
+        return await self._home.client().send(self.message(*args, **kwargs))
+
+    def send_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Do what `send` does, from code that is not asynchronous."""
+        return self._home.client().send_sync(self.message(*args, **kwargs))
+
+    def options(
+        self,
+        *,
+        id: str | None = None,  # noqa: A002 - the field's word
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        timeout: float | timedelta | None = None,
+        attempts: int | None = None,
+    ) -> Sender[P, R]:
+        """Return a sender with options of its own.
+
+        `id` makes the send idempotent: an existing job of that id is returned with `created` false. `delay` is seconds or a timedelta,
+        `at` an aware datetime, `priority` 0 (first) to 9, `timeout` seconds for one run, `attempts` the number of runs.
+        Raises InvalidOptions.
+        """
+        chosen = send_options(id=id, delay=delay, at=at, priority=priority, queue=queue, timeout=timeout, attempts=attempts)
+        return Sender(self, chosen, self._home)
+
+    def job(self, job_id: str) -> Job[R]:
+        """Return the typed handle of a job of this actor from its saved id; asks nothing of Redis."""
+        return self._home.client().handle(job_id, self)
+
+
+class Sender(Generic[P, R]):
+    """An actor with the options of one send."""
+
+    def __init__(self, actor: Actor[P, R], options: SendOptions, home: Home) -> None:
+        """Made by `Actor.options`."""
+        self._actor = actor
+        self._options = options
+        self._home = home
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """Return a checked call with these options. Raises InvalidArguments and PayloadTooLarge."""
+        return replace(self._actor.message(*args, **kwargs), options=self._options)
+
+    async def send(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Send with these options; see `Actor.send`."""
+        return await self._home.client().send(self.message(*args, **kwargs))
+
+    def send_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Do what `send` does, from code that is not asynchronous."""
+        return self._home.client().send_sync(self.message(*args, **kwargs))
+
+
+class AsyncActor(Actor[P, R]):
+    """An `async def`, run in the worker's event loop."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run the function here and now, without a queue."""
+        return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+class SyncActor(Actor[P, R]):
+    """A `def`, run in a thread or in a process of the worker."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, without a queue."""
+        return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+class RemoteActor(Actor[P, R]):
+    """The signature of an actor whose code lives in another service: it can be sent, not called."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:  # noqa: ARG002 - the signature is what the stub is for
+        """Raise ConfigError: the code is not here."""
+        message = f"actor {self.name} is remote: its code runs in another service; use .send()"
+        raise ConfigError(message)
+
+
+class Actors:
+    """A group of actors that a module declares before there is a runtime; `Runtime.include` takes it in. Does no I/O."""
+
+    def __init__(self, *, queue: str = QUEUE_DEFAULT) -> None:
+        """Set the queue of actors that name none. Raises InvalidOptions."""
+        self._queue = check_queue(queue)
+        self._parents: list[Actors] = []
+        self.registered: dict[str, Actor[..., Any]] = {}
+
+    def client(self) -> Client:
+        """Return the open client of the runtime that includes this group. Raises RuntimeNotOpen."""
+        if not self._parents:
+            message = "this group of actors belongs to no runtime yet: call rt.include(group)"
+            raise RuntimeNotOpen(message)
+        return self._parents[0].client()
+
+    def include(self, *groups: Actors) -> None:
+        """Take in groups, with the actors that they will declare later too. Raises ConfigError for a name that is taken."""
+        for group in groups:
+            group.belongs_to(self)
+            for actor in group.registered.values():
+                self.adopt(actor)
+
+    def belongs_to(self, parent: Actors) -> None:
+        """Hear of the group or runtime that includes this one. Raises ConfigError for a circle."""
+        if parent is self or parent in self._parents or self in parent._parents:
+            message = "a group is included once, and not in itself"
+            raise ConfigError(message)
+        self._parents.append(parent)
+
+    def actor(
+        self,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int = PRIORITY_DEFAULT,
+        timeout: float | timedelta = TIMEOUT_S,
+        retry: RetryPolicy | None = None,
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], AsyncActor[P, R]]:
+        """Declare an `async def` as an actor. `timeout` is seconds for one run. Raises InvalidOptions and ConfigError."""
+
+        def declare(function: Callable[P, Coroutine[Any, Any, R]]) -> AsyncActor[P, R]:
+            options = self._declared(function, "async", name, queue, priority, timeout, retry)
+            return self.adopt(AsyncActor(function, options, self))
+
+        return declare
+
+    def thread_actor(
+        self,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int = PRIORITY_DEFAULT,
+        timeout: float | timedelta = TIMEOUT_S,
+        retry: RetryPolicy | None = None,
+    ) -> Callable[[Callable[P, R]], SyncActor[P, R]]:
+        """Declare a `def` that blocks on I/O: it runs in a thread, which cannot be killed at its timeout.
+
+        Raises InvalidOptions and ConfigError.
+        """
+
+        def declare(function: Callable[P, R]) -> SyncActor[P, R]:
+            return self.adopt(SyncActor(function, self._declared(function, "thread", name, queue, priority, timeout, retry), self))
+
+        return declare
+
+    def process_actor(
+        self,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int = PRIORITY_DEFAULT,
+        timeout: float | timedelta = TIMEOUT_S,
+        retry: RetryPolicy | None = None,
+    ) -> Callable[[Callable[P, R]], SyncActor[P, R]]:
+        """Declare a `def` that computes: it runs in a process, which is killed at its timeout.
+
+        Raises InvalidOptions and ConfigError.
+        """
+
+        def declare(function: Callable[P, R]) -> SyncActor[P, R]:
+            return self.adopt(SyncActor(function, self._declared(function, "process", name, queue, priority, timeout, retry), self))
+
+        return declare
+
+    def remote(
+        self, *, name: str, queue: str | None = None, priority: int = PRIORITY_DEFAULT
+    ) -> Callable[[Callable[P, R]], RemoteActor[P, R]]:
+        """Declare the signature of an actor of another service, as a `def` without a body.
+
+        Raises InvalidOptions and ConfigError.
+        """
+
+        def declare(function: Callable[P, R]) -> RemoteActor[P, R]:
+            return self.adopt(RemoteActor(function, self._declared(function, "remote", name, queue, priority, TIMEOUT_S, None), self))
+
+        return declare
+
+    def _declared(
+        self,
+        function: Callable[..., Any],
+        kind: str,
+        name: str | None,
+        queue: str | None,
+        priority: int,
+        timeout: float | timedelta,
+        retry: RetryPolicy | None,
+    ) -> ActorOptions:
+        own_name = name or function.__qualname__.rpartition("<locals>.")[2]
+        is_async = inspect.iscoroutinefunction(function)
+        if (kind == "async") != is_async:
+            declared = "rt.actor() takes an `async def`" if kind == "async" else f"rt.{kind}_actor() takes a `def`"
+            message = f"actor {own_name}: {declared}; for blocking I/O use thread_actor, for computing process_actor"
+            raise ConfigError(message)
+        return ActorOptions(own_name, kind, queue or self._queue, priority, check_timeout(timeout), retry or RetryPolicy())
+
+    def adopt(self, actor: A) -> A:
+        """Register an actor here and in all that include this group. Raises ConfigError for a name that is taken."""
+        taken = self.registered.get(actor.name)
+        if taken is not None and taken is not actor:
+            message = f"two actors are named {actor.name!r} ({_place(taken)} and {_place(actor)}): pass name= to one of them"
+            raise ConfigError(message)
+        self.registered[actor.name] = actor
+        for parent in self._parents:
+            parent.adopt(actor)
+        return actor
+
+
+A = TypeVar("A", bound=Actor[..., Any])
+
+
+def _place(actor: Actor[..., Any]) -> str:
+    return f"{actor.function.__module__}.{actor.function.__qualname__}"

@@ -1,0 +1,194 @@
+"""Sending jobs and waiting for them: what every process that only sends needs, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import orjson
+
+from . import views
+from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES, PAYLOAD_MAX_BYTES
+from .errors import InvalidArguments, JobNotFound, PayloadTooLarge, RedisRefused
+from .group_commit import GroupCommit
+from .handle import Job
+from .inbox import Inbox
+from .job import PRIORITY_DEFAULT, IdMaker, JobInfo, write_number, write_record
+from .store import NewJob, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from .actor import Actor, Message, SendOptions
+
+T = TypeVar("T")
+R = TypeVar("R")
+COLLISIONS_MAX: Final = 3
+WATCH_MAX_IDS: Final = 500
+
+
+class RunSync(Protocol):
+    """Runs a coroutine on the runtime's loop from another thread, and waits for it."""
+
+    def __call__(self, call: Callable[[], Coroutine[Any, Any, T]], /) -> T:
+        """Return what the coroutine returns, or raise what it raises."""
+        ...
+
+
+class Client:
+    """Sends messages in group commits and waits for outcomes over one subscription."""
+
+    def __init__(self, store: Store, run_sync: RunSync) -> None:
+        """Take over the store of an open runtime; `run_sync` runs a coroutine on the runtime's loop from another thread."""
+        self.store = store
+        self.run_sync = run_sync
+        self._ids = IdMaker()
+        self._name = write_number(secrets.randbits(48), 8)
+        self._sends: GroupCommit[NewJob, int] = GroupCommit(
+            self.store.enqueue, most_items=BATCH_MAX_JOBS, most_bytes=BATCH_MAX_BYTES, weigh=lambda job: job.size_bytes
+        )
+        self._watches: GroupCommit[str, tuple[str, bytes]] = GroupCommit(
+            self._watch, most_items=WATCH_MAX_IDS, most_bytes=BATCH_MAX_BYTES, weigh=len
+        )
+        self._inbox = Inbox(store.url, store.keys.inbox(self._name), self._on_news)
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+
+    async def close(self) -> None:
+        """Finish what is being sent and end the subscription."""
+        await self._sends.drain()
+        await self._inbox.close()
+
+    # -- sending -------------------------------------------------------------------------------------------------------------------
+
+    async def send(self, message: Message[R]) -> Job[R]:
+        """Send one message; see `Actor.send`."""
+        job = self.new_job(message)
+        codes = await self._sends.submit([job])
+        job_id, created = await self._accepted(message, job, codes[0])
+        return Job(job_id, created, self, message.actor)
+
+    async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
+        """Send messages in batches, each atomic; returns handles in order. On an error, sending again with ids is safe."""
+        handles: list[Job[R]] = []
+        for batch in _batches(((message, self.new_job(message)) for message in messages), lambda pair: pair[1].size_bytes):
+            codes = await self._sends.submit([job for _, job in batch])
+            for (message, job), code in zip(batch, codes, strict=True):
+                job_id, created = await self._accepted(message, job, code)
+                handles.append(Job(job_id, created, self, message.actor))
+        return handles
+
+    async def send_plain(self, actor: str, queue: str, arguments: Mapping[str, Any], options: SendOptions) -> Job[Any]:
+        """Send plain JSON data to an actor that is not declared here. Raises InvalidArguments and PayloadTooLarge."""
+        try:
+            encoded = orjson.dumps(dict(arguments))
+        except TypeError as error:
+            message = f"arguments of {actor}: no JSON form: {error}"
+            raise InvalidArguments(message) from error
+        if len(encoded) > PAYLOAD_MAX_BYTES:
+            message = f"arguments of {actor}: {len(encoded):,} bytes of JSON, the limit is {PAYLOAD_MAX_BYTES:,}"
+            raise PayloadTooLarge(message)
+        job = self._job(actor, queue, None, encoded, options)
+        codes = await self._sends.submit([job])
+        return Job(job.id, codes[0] == 1, self, None)
+
+    def send_sync(self, message: Message[R]) -> Job[R]:
+        """Send one message from code that is not asynchronous."""
+        return self.run_sync(lambda: self.send(message))
+
+    def handle(self, job_id: str, actor: Actor[Any, R] | None) -> Job[R]:
+        """Return the handle of a saved id."""
+        return Job(job_id, created=False, _client=self, _actor=actor)
+
+    def new_job(self, message: Message[Any]) -> NewJob:
+        """Return the stored form of a message, with an id."""
+        definition = message.actor.definition
+        priority = definition.priority if message.options.priority is None else message.options.priority
+        return self._job(definition.name, message.options.queue or definition.queue, priority, message.arguments, message.options)
+
+    def _job(self, actor: str, queue: str, priority: int | None, arguments: bytes, options: SendOptions) -> NewJob:
+        meta: dict[str, Any] = {}
+        if priority not in (None, PRIORITY_DEFAULT):
+            meta["p"] = priority
+        if options.id is not None:
+            meta["e"] = time.time_ns() // 1_000_000
+        if options.attempts is not None:
+            meta["a"] = options.attempts
+        if options.timeout_s is not None:
+            meta["t"] = options.timeout_s
+        when = "" if options.delay_s is None else f"+{options.delay_s * 1000:.0f}"
+        if options.at_ms is not None:
+            when = f"{options.at_ms:.0f}"
+        nonce = self._ids.nonce if options.id is None else write_number(secrets.randbits(24), 4)
+        blob = arguments if len(arguments) > BLOB_MIN_BYTES else None
+        record = write_record(actor, nonce, meta, b"" if blob else arguments)
+        return NewJob(queue, options.id or self._ids.next(), record, None if priority == PRIORITY_DEFAULT else priority, when, blob)
+
+    async def _accepted(self, message: Message[Any], job: NewJob, code: int) -> tuple[str, bool]:
+        """Return the id and whether it was created; an id drawn here that collides with another's is drawn again."""
+        if code or message.options.id is not None:
+            return job.id, bool(code)
+        for _ in range(COLLISIONS_MAX):
+            job = self.new_job(message)
+            if (await self._sends.submit([job]))[0]:
+                return job.id, True
+        text = f"{COLLISIONS_MAX} new ids in a row belong to other jobs: is this process's clock or random source broken?"
+        raise RedisRefused(text)
+
+    # -- waiting -------------------------------------------------------------------------------------------------------------------
+
+    async def outcome(self, job_id: str) -> tuple[str, bytes]:
+        """Wait for a job to end; return c, f or k and the stored result. Raises JobNotFound."""
+        await self._inbox.open()
+        while True:
+            news = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(job_id, []).append(news)
+            try:
+                code, stored = (await self._watches.submit([job_id]))[0]
+                if code == "w":
+                    await news
+                    continue
+            finally:
+                self._forget(job_id, news)
+            if code == "m":
+                raise JobNotFound(views.not_found(job_id))
+            return code, stored
+
+    async def infos(self, ids: Sequence[str]) -> list[JobInfo]:
+        """Return what is known of each job. Raises JobNotFound."""
+        placed = await self.store.inspect(ids)
+        apart = [job.id for job in placed if job.record and views.is_apart(job)]
+        blobs = dict(zip(apart, await self.store.payloads(apart), strict=True))
+        return [views.job_info(job, blobs.get(job.id)) for job in placed]
+
+    async def _watch(self, ids: list[str]) -> list[tuple[str, bytes]]:
+        return await self.store.watch(self._name, ids)
+
+    def _on_news(self, job_id: str | None) -> None:
+        ids = list(self._waiting) if job_id is None else [job_id]
+        for one in ids:
+            for news in self._waiting.get(one, ()):
+                if not news.done():
+                    news.set_result(None)
+
+    def _forget(self, job_id: str, news: asyncio.Future[None]) -> None:
+        waiting = self._waiting[job_id]
+        waiting.remove(news)
+        if not waiting:
+            del self._waiting[job_id]
+
+
+def _batches(items: Iterable[T], weigh: Callable[[T], int]) -> Iterable[list[T]]:
+    """Divide items into lists bounded in number and bytes."""
+    batch: list[T] = []
+    weight = 0
+    for item in items:
+        size = weigh(item)
+        if batch and (len(batch) >= BATCH_MAX_JOBS or weight + size > BATCH_MAX_BYTES):
+            yield batch
+            batch, weight = [], 0
+        batch.append(item)
+        weight += size
+    if batch:
+        yield batch

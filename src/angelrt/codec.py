@@ -1,0 +1,177 @@
+"""Arguments and results to JSON and back, by their annotations; what would not come back as it was sent is refused when it is sent."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from functools import cached_property
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Final, NotRequired, Required, cast, get_args, get_origin
+
+import orjson
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError, with_config
+from pydantic_core import PydanticSerializationError
+from typing_extensions import TypedDict
+
+from .config import PAYLOAD_MAX_BYTES
+from .errors import ConfigError, InvalidArguments, PayloadTooLarge, ResultDecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PLAIN: Final = (str, int, bool, NoneType)
+"""Types whose values always come back equal from JSON, so that the check at `send` can be left out."""
+REFUSED_KINDS: Final = {
+    inspect.Parameter.POSITIONAL_ONLY: "a positional-only parameter",
+    inspect.Parameter.VAR_POSITIONAL: "*args",
+    inspect.Parameter.VAR_KEYWORD: "**kwargs",
+}
+
+
+def _is_plain(annotation: Any) -> bool:
+    if get_origin(annotation) in (typing.Union, UnionType):
+        return all(map(_is_plain, get_args(annotation)))
+    return annotation in PLAIN
+
+
+def _words(error: ValidationError) -> str:
+    """Return a validation error in one line per field, without the values: they may be private."""
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'value'}: {item['msg']}" for item in error.errors(include_url=False))
+
+
+class ValueCodec:
+    """Encodes values of one annotation. `what` names them in errors."""
+
+    def __init__(self, annotation: Any, what: str, *, plain: bool | None = None) -> None:
+        """Compile the annotation; `plain` tells that its values need no check. Raises ConfigError for one that has no JSON form."""
+        self.what = what
+        self._plain = _is_plain(annotation) if plain is None else plain
+        try:
+            self._adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            message = (
+                f"{what}: the annotation has no JSON form: {str(error).splitlines()[0]}; use plain data, a pydantic model or a dataclass"
+            )
+            raise ConfigError(message) from error
+
+    def encode(self, value: Any) -> bytes:
+        """Return the JSON of a value.
+
+        Raises InvalidArguments when it does not fit or would not come back equal, PayloadTooLarge beyond the limit.
+        """
+        try:
+            checked = self._adapter.validate_python(value)
+            encoded = orjson.dumps(checked) if self._plain else self._adapter.dump_json(checked, warnings="error")
+            if not self._plain:
+                self._check_round_trip(checked, encoded)
+        except ValidationError as error:
+            message = f"{self.what}: {_words(error)}"
+            raise InvalidArguments(message) from error
+        except (PydanticSerializationError, TypeError) as error:
+            message = f"{self.what}: no JSON form: {error}; pass plain data or an id"
+            raise InvalidArguments(message) from error
+        if len(encoded) > PAYLOAD_MAX_BYTES:
+            size = f"{len(encoded):,} bytes of JSON, the limit is {PAYLOAD_MAX_BYTES:,}"
+            message = f"{self.what}: {size}: store the data elsewhere and pass its key"
+            raise PayloadTooLarge(message)
+        return encoded
+
+    def decode(self, encoded: bytes) -> Any:
+        """Return the value of its JSON. Raises InvalidArguments when it does not fit the annotation."""
+        try:
+            return self._adapter.validate_json(encoded)
+        except ValidationError as error:
+            message = f"{self.what}: {_words(error)}"
+            raise InvalidArguments(message) from error
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the annotation."""
+        return self._adapter.json_schema()
+
+    def _check_round_trip(self, checked: Any, encoded: bytes) -> None:
+        try:
+            same = bool(self._adapter.validate_json(encoded) == checked)
+        except ValidationError as error:
+            message = f"{self.what}: would not come back as it was sent ({_words(error)})"
+            raise InvalidArguments(message) from error
+        if not same:
+            message = (
+                f"{self.what}: would not come back as it was sent: JSON keeps only what the annotation names "
+                "(a subclass loses its fields, NaN and objects without equality cannot be compared); widen the annotation, or pass an id"
+            )
+            raise InvalidArguments(message)
+
+
+class Signature:
+    """The arguments and the result of one function, compiled at first use, when forward references can be resolved."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        """Check the parameters. Raises ConfigError for those that have no name in JSON."""
+        self._function = function
+        self._name = name
+        parameters = inspect.signature(function).parameters
+        for parameter in parameters.values():
+            if parameter.kind in REFUSED_KINDS:
+                message = f"actor {name}: {REFUSED_KINDS[parameter.kind]} ({parameter.name}) cannot be sent by name; declare each parameter"
+                raise ConfigError(message)
+        self._names = tuple(parameters)
+        self._positional = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+        self._required = {p.name for p in parameters.values() if p.default is inspect.Parameter.empty}
+
+    @cached_property
+    def _hints(self) -> dict[str, Any]:
+        try:
+            return typing.get_type_hints(self._function, include_extras=True)
+        except NameError as error:
+            message = f"actor {self._name}: an annotation cannot be resolved: {error}; import it at run time, not under TYPE_CHECKING"
+            raise ConfigError(message) from error
+
+    @cached_property
+    def _arguments(self) -> ValueCodec:
+        required, optional, typed_dict = cast("tuple[Any, Any, Any]", (Required, NotRequired, TypedDict))  # made here, not declared
+        hints = {name: self._hints.get(name, Any) for name in self._names}
+        fields = {name: (required if name in self._required else optional)[hint] for name, hint in hints.items()}
+        shape = with_config(ConfigDict(extra="forbid"))(typed_dict("Arguments", fields))
+        return ValueCodec(shape, f"arguments of actor {self._name}", plain=all(map(_is_plain, hints.values())))
+
+    @cached_property
+    def result(self) -> ValueCodec:
+        """The codec of the return annotation (Any where there is none)."""
+        return ValueCodec(self._hints.get("return", Any), f"result of actor {self._name}")
+
+    def compile(self) -> None:
+        """Compile now, so that a wrong annotation shows at start. Raises ConfigError."""
+        _ = self._arguments, self.result
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """Return the JSON object of a call's arguments, by name. Raises InvalidArguments and PayloadTooLarge."""
+        if len(args) > self._positional:
+            message = f"arguments of actor {self._name}: takes {self._positional} positional arguments, got {len(args)}"
+            raise InvalidArguments(message)
+        named = dict(zip(self._names, args, strict=False))
+        twice = named.keys() & kwargs.keys()
+        if twice:
+            message = f"arguments of actor {self._name}: {', '.join(sorted(twice))} given twice"
+            raise InvalidArguments(message)
+        return self._arguments.encode({**named, **kwargs})
+
+    def decode(self, encoded: bytes) -> dict[str, Any]:
+        """Return a call's arguments by name. Raises InvalidArguments."""
+        return cast("dict[str, Any]", self._arguments.decode(encoded))
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the arguments."""
+        return self._arguments.schema()
+
+    def decode_result(self, encoded: bytes) -> Any:
+        """Return a result. Raises ResultDecodeError when it does not fit the return annotation."""
+        try:
+            return self.result.decode(encoded or b"null")
+        except InvalidArguments as error:
+            message = f"{error}: the annotation changed since the job ran"
+            raise ResultDecodeError(message) from error
+
+
+def decode_any(encoded: bytes) -> Any:
+    """Return plain JSON data, for results of actors whose code is not here."""
+    return orjson.loads(encoded or b"null")

@@ -1,0 +1,85 @@
+"""What a running actor may ask and say about its own run."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Generic
+
+from typing_extensions import TypeVar
+
+from .errors import RuntimeNotOpen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from .actor import Message
+
+S = TypeVar("S", default=Any)
+LOG_MAX_LINES: Final = 100
+LOG_MAX_CHARS: Final = 500
+
+
+@dataclass(eq=False)
+class Context(Generic[S]):
+    """One run of a job, seen from inside its actor; get it by `rt.context` or `Context.current()`.
+
+    `job_id` is stable over all runs of the job: use it as the idempotency key of effects outside Redis. `attempt` counts from 1.
+    `deadline` is the UTC time at which the run is cancelled. `state` is what the runtime's lifespan yielded.
+    """
+
+    job_id: str
+    actor: str
+    queue: str
+    attempt: int
+    deadline: datetime
+    state: S
+    done: float | None = None
+    message: str = ""
+    lines: list[str] = field(default_factory=list[str])
+    buffered: list[Message[Any]] = field(default_factory=list["Message[Any]"])
+    why_cancelled: str = ""
+    on_note: Callable[[], None] | None = None
+
+    @staticmethod
+    def current() -> Context[Any]:
+        """Return the context of the run that calls. Raises RuntimeNotOpen outside an actor that a worker runs."""
+        found = _current.get()
+        if found is None:
+            message = "there is no current job: the context exists only inside an actor that a worker runs"
+            raise RuntimeNotOpen(message)
+        return found
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run has been asked to stop (timeout, lost lease, shutdown); threads and processes must look themselves."""
+        return bool(self.why_cancelled)
+
+    def progress(self, done: float, message: str = "") -> None:
+        """Say how far the run is, `done` from 0 to 1; shown in `Job.info()` within about a second."""
+        self.done = min(max(float(done), 0.0), 1.0)
+        self.message = message[:LOG_MAX_CHARS]
+        self._note()
+
+    def log(self, line: str) -> None:
+        """Add a line to the log of the job, of which the last 100 are kept and shown in `Job.info()`."""
+        self.lines.append(line[:LOG_MAX_CHARS])
+        del self.lines[:-LOG_MAX_LINES]
+        self._note()
+
+    def send(self, *messages: Message[Any]) -> None:
+        """Send jobs if, and only if, this run completes: they are written by the script that settles it, exactly once."""
+        self.buffered.extend(messages)
+
+    def _note(self) -> None:
+        if self.on_note is not None:
+            self.on_note()
+
+
+_current: ContextVar[Context[Any] | None] = ContextVar("angelrt_context", default=None)
+
+
+def enter(context: Context[Any]) -> None:
+    """Make a context current in the task or thread that calls."""
+    _current.set(context)

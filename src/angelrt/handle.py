@@ -1,0 +1,61 @@
+"""The handle of one job: how it stands, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from . import views
+from .codec import decode_any
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .client import Client
+    from .job import JobInfo, Status
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job(Generic[R]):
+    """The handle of one job. `created` tells whether this send made it, or whether the id belonged to an earlier one."""
+
+    id: str
+    created: bool
+    _client: Client
+    _actor: Actor[Any, R] | None
+
+    async def result(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - seconds, as users expect it
+        """Wait for the job to end and return its result; woken by the server, without polling.
+
+        Raises JobFailed with the remote traceback, JobCancelled, JobNotFound, ResultDecodeError, and the built-in TimeoutError after
+        `timeout` seconds.
+        """
+        async with asyncio.timeout(timeout):
+            code, stored = await self._client.outcome(self.id)
+        return views.result_of(self.id, code, stored, self._actor.signature.decode_result if self._actor else decode_any)  # type: ignore[no-any-return]
+
+    async def info(self) -> JobInfo:
+        """Return all that is known of the job. Raises JobNotFound."""
+        return (await self._client.infos([self.id]))[0]
+
+    async def status(self) -> Status:
+        """Return pending, processing, completed, failed or cancelled. Raises JobNotFound."""
+        return (await self.info()).status
+
+    def result_sync(self, timeout: float | None = None) -> R:
+        """Do what `result` does, from code that is not asynchronous."""
+        return self._client.run_sync(lambda: self.result(timeout))
+
+    def info_sync(self) -> JobInfo:
+        """Do what `info` does, from code that is not asynchronous."""
+        return self._client.run_sync(self.info)
+
+    def status_sync(self) -> Status:
+        """Do what `status` does, from code that is not asynchronous."""
+        return self._client.run_sync(self.status)
+
+    def __repr__(self) -> str:
+        """Name the job and its actor."""
+        return f"<Job {self.id} of {self._actor.name if self._actor else 'an actor that is not here'}>"

@@ -1,0 +1,83 @@
+"""A client's ear for jobs that ended: one subscription, whatever number of results it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from redis.exceptions import RedisError
+
+from .config import redact
+from .link import connector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("angelrt")
+
+SILENCE_S: Final = 5.0
+"""After this silence the server is asked for a sign of life; after as much again the connection is given up."""
+RETRY_CAP_S: Final = 2.0
+
+
+class Inbox:
+    """Listens on one channel; `on_news` gets each id, and None after a reconnect, when news may have been missed."""
+
+    def __init__(self, url: str, channel: str, on_news: Callable[[str | None], None]) -> None:
+        """Prepare; connects at the first `open`."""
+        self._url = url
+        self._channel = channel
+        self._on_news = on_news
+        self._listening = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._new_connection = connector(url)
+
+    async def open(self) -> None:
+        """Return once the subscription stands."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="angelrt inbox")
+        await self._listening.wait()
+
+    async def close(self) -> None:
+        """End the subscription."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        tries = 0
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError) as error:
+                tries = 0 if self._listening.is_set() else tries + 1
+                self._listening.clear()
+                pause_s = random.uniform(0.5, 1) * min(RETRY_CAP_S, 0.05 * 2 ** min(tries, 20))  # noqa: S311 - jitter
+                log.warning("waiting for results on Redis at %s: %s; trying again in %.2f s", redact(self._url), error, pause_s)
+                await asyncio.sleep(pause_s)
+
+    async def _listen(self) -> None:
+        connection = self._new_connection()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.send_command("SUBSCRIBE", self._channel)
+            await connection.read_response()
+            self._listening.set()
+            self._on_news(None)
+            silent = False
+            while True:
+                news = cast("Any", await connection.read_response(timeout=SILENCE_S))
+                if news is None:
+                    if silent:
+                        message = f"no sign of life for {2 * SILENCE_S:g} s"
+                        raise RedisError(message)
+                    silent = True
+                    await connection.send_command("PING")
+                    continue
+                silent = False
+                if news[0] == b"message":
+                    self._on_news(news[2].decode())
+        finally:
+            await connection.disconnect(nowait=True)

@@ -1,0 +1,222 @@
+"""Ids, records and the public views of jobs and workers: pure values, no I/O."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from .errors import InvalidOptions
+
+ALPHABET: Final = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+"""64 characters in ASCII order, so that ids sort as the numbers that they write."""
+ID_CHARS: Final = 14
+"""jemalloc has no 24-byte class: a key of 15 characters would cost 32 bytes more in each hash and sorted set."""
+ID_MAX_BYTES: Final = 128
+TIME_CHARS: Final = 7
+COUNTER_BITS: Final = 42
+
+EPOCH_MS: Final = 1_704_067_200_000
+TICKS_PER_MS: Final = 256
+PRIORITY_STEP: Final = 2**49
+PRIORITY_DEFAULT: Final = 5
+PRIORITY_MAX: Final = 9
+
+_PAIRS: Final = tuple(a + b for a in ALPHABET for b in ALPHABET)
+_VALUE: Final = {character: value for value, character in enumerate(ALPHABET)}
+
+
+def write_number(number: int, chars: int) -> str:
+    """Write a number in `chars` characters of the alphabet, most significant first."""
+    return "".join(ALPHABET[(number >> 6 * place) & 63] for place in reversed(range(chars)))
+
+
+class IdMaker:
+    """Makes ids of 14 characters that sort by time: 42 bits of milliseconds since 1970, 42 bits that start at random each millisecond.
+
+    Two processes draw the same id with a chance of about 2^-42 for each pair in a millisecond; the nonce in the record
+    (24 bits, one per process) shows it, and the sender draws again: a collision is never a dropped job.
+    """
+
+    def __init__(self) -> None:
+        """Draw the nonce of this process."""
+        self.nonce = write_number(secrets.randbits(24), 4)
+        self._last_ms = 0
+        self._prefix = ""
+        self._counter = 0
+
+    def next(self) -> str:
+        """Return a new id, larger than every one before it from this maker."""
+        now_ms = time.time_ns() // 1_000_000
+        if now_ms > self._last_ms:
+            self._last_ms = now_ms
+            self._prefix = write_number(now_ms, TIME_CHARS)
+            self._counter = int.from_bytes(os.urandom(6)) >> 7
+        else:
+            self._counter += 1
+        n = self._counter
+        return f"{self._prefix}{_PAIRS[n >> 30]}{_PAIRS[n >> 18 & 4095]}{_PAIRS[n >> 6 & 4095]}{ALPHABET[n & 63]}"
+
+
+def id_time_ms(job_id: str) -> int:
+    """Return the milliseconds since 1970 that an id made here carries; 0 for one that carries none."""
+    total = 0
+    for character in job_id[:TIME_CHARS]:
+        total = total << 6 | _VALUE.get(character, 0)
+    return total
+
+
+def check_id(job_id: str) -> str:
+    """Return an id chosen by the caller. Raises InvalidOptions when it is empty, over 128 bytes or has control characters."""
+    if not job_id or len(job_id.encode("utf-8", "replace")) > ID_MAX_BYTES or not job_id.isprintable():
+        message = f"id {job_id[:60]!r}: use 1 to {ID_MAX_BYTES} bytes of printable text"
+        raise InvalidOptions(message)
+    return job_id
+
+
+def rank_ready_ms(rank: float) -> float:
+    """Return the time in milliseconds since 1970 at which a job of this rank became ready."""
+    return rank % PRIORITY_STEP / TICKS_PER_MS + EPOCH_MS
+
+
+def rank_priority(rank: float) -> int:
+    """Return the priority (0 first, 9 last) of a rank."""
+    return int(rank // PRIORITY_STEP)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The envelope of a job, written once: `actor NUL nonce [meta] NUL arguments`; no arguments means that they are in `blobs`.
+
+    Meta holds only what differs from the defaults: `p` priority, `a` attempts, `t` timeout_s, `e` enqueued_ms of an id that carries none.
+    """
+
+    actor: str
+    meta: dict[str, Any]
+    arguments: bytes
+
+    @property
+    def in_blob(self) -> bool:
+        """Whether the arguments are stored apart."""
+        return not self.arguments
+
+
+def write_record(actor: str, nonce: str, meta: dict[str, Any], arguments: bytes) -> bytes:
+    """Return the stored form of a record."""
+    head = f"{actor}\0{nonce}".encode()
+    return b"%b%b\0%b" % (head, orjson.dumps(meta) if meta else b"", arguments)
+
+
+def read_record(stored: bytes) -> Record:
+    """Return the record of a stored form."""
+    actor, meta, arguments = stored.split(b"\0", 2)
+    return Record(actor.decode(), orjson.loads(meta[4:]) if len(meta) > 4 else {}, arguments)  # noqa: PLR2004 - the nonce
+
+
+class Status(StrEnum):
+    """The five words for people."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+STATUS_OF_STATE: Final = {
+    "ready": Status.PENDING,
+    "delayed": Status.PENDING,
+    "lane": Status.PENDING,
+    "leased": Status.PROCESSING,
+    "completed": Status.COMPLETED,
+    "failed": Status.FAILED,
+    "cancelled": Status.CANCELLED,
+}
+
+
+class View(BaseModel):
+    """The base of what is shown outside: snake_case in Python, camelCase in JSON."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+    def to_json(self) -> bytes:
+        """Return JSON with camelCase names."""
+        return self.model_dump_json(by_alias=True).encode()
+
+
+class ErrorInfo(View):
+    """An error of a run: the qualified type, the text, and the worker's traceback."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Attempt(View):
+    """One earlier run that ended without an outcome; times are UTC."""
+
+    ended_as: str
+    started_at: datetime
+    ended_at: datetime
+    worker: str
+
+
+class Progress(View):
+    """How far a run says that it is: `done` from 0 to 1, and its last log lines."""
+
+    done: float | None = None
+    message: str = ""
+    log: list[str] = []
+
+
+class JobInfo(View):
+    """All that is known of a job. Times are UTC; `payload` is the arguments by name."""
+
+    id: str
+    type: str
+    payload: dict[str, Any]
+    priority: int
+    attempts: int
+    status: Status
+    created_at: datetime
+    processed_at: datetime | None = None
+    completed_at: datetime | None = None
+    error: ErrorInfo | None = None
+    state: str
+    queue: str | None = None
+    due_at: datetime | None = None
+    deliveries: int = 0
+    worker: str | None = None
+    progress: Progress | None = None
+    timeline: list[Attempt] = []
+
+
+class WorkerInfo(View):
+    """A worker as the register shows it. `average_processing_time` is in milliseconds; `status` is active, idle or error."""
+
+    id: str
+    type: str
+    status: str
+    last_heartbeat: datetime
+    jobs_processed: int
+    average_processing_time: float
+    queues: list[str]
+    actors: list[str]
+    concurrency: int
+    running: int
+    host: str
+    pid: int
+    blocked_by: str | None = None
+
+
+def at_ms(milliseconds: float) -> datetime:
+    """Return the UTC time of milliseconds since 1970."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,73 @@
+"""Every Redis key of a partition, by name. No other module spells a key.
+
+All keys of a partition share one hash tag, so that one Redis Cluster slot holds them and every script is atomic.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+QUEUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+ACTOR = re.compile(r"[\w.:/<>-]{1,128}")
+
+QUEUE_KEYS = ("ready", "delayed", "leased", "lanes", "opens", "wake")
+"""The keys of one queue, in the order in which every script takes them."""
+
+OWN_KEYS = (
+    *("jobs", "runs", "blobs", "results", "notes", "held", "watch", "completed", "failed", "cancelled", "queues", "events"),
+    *("beats", "workers"),
+)
+"""The keys of a partition beside those of its queues and the hours of its counters."""
+
+STATS_HOURS = 26
+"""Length of the ring of hourly counters: a day, the hour that runs, and one to be written while it expires."""
+
+
+class Keys:
+    """The keys of one partition, named by a namespace.
+
+    Raises ConfigError when the namespace could not be part of a key.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        """Check and keep the namespace."""
+        if not NAMESPACE.fullmatch(namespace):
+            message = f"namespace {namespace!r}: use 1 to 64 letters, digits, '_', '.', ':' or '-'"
+            raise ConfigError(message)
+        self.namespace = namespace
+        self._tag = "{" + namespace + "}:"
+        self._queues: dict[str, tuple[str, ...]] = {}
+
+    def key(self, name: str) -> str:
+        """Return the key of one of the partition's own structures, as `jobs` or `held`."""
+        return self._tag + name
+
+    def queue(self, queue: str) -> tuple[str, ...]:
+        """Return the keys of a queue in the order of `QUEUE_KEYS`."""
+        found = self._queues.get(queue)
+        if found is None:
+            found = self._queues[queue] = tuple(f"{self._tag}{name}:{queue}" for name in QUEUE_KEYS)
+        return found
+
+    def stats(self, now_ms: float) -> str:
+        """Return the key of the counters of the hour that holds `now_ms`."""
+        return f"{self._tag}stats:{int(now_ms // 3_600_000) % STATS_HOURS}"
+
+    def every_stats(self) -> list[str]:
+        """Return every key of the ring of hourly counters."""
+        return [f"{self._tag}stats:{hour}" for hour in range(STATS_HOURS)]
+
+    def every(self, queues: Iterable[str]) -> list[str]:
+        """Return every key that the partition can have, given the names of its queues."""
+        return [*map(self.key, OWN_KEYS), *self.every_stats(), *(key for queue in queues for key in self.queue(queue))]
+
+    def inbox(self, client: str) -> str:
+        """Return the channel on which one client hears of jobs that ended."""
+        return f"{self._tag}ended:{client}"

@@ -1,0 +1,190 @@
+"""One connection to Redis that many tasks share: each call is written at once, replies are matched in order.
+
+Calls of one turn of the event loop leave in one packet, which is how a settle and a claim share a round trip. redis-py connects,
+authenticates and parses; its own re-sending is turned off, since only the caller knows which command may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import hiredis
+from redis import Redis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.retry import Retry as BlockingRetry
+
+from .errors import RedisRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from redis.asyncio.connection import AbstractConnection
+
+CONNECT_TIMEOUT_S: Final = 5.0
+REPLY_TIMEOUT_S: Final = 5.0
+"""A reply later than this (beyond a block) means a half-open connection: it is closed and the command is sent again."""
+
+
+def connector(url: str) -> Callable[[], AbstractConnection]:
+    """Return a maker of connections that never re-send a command by themselves and read without a timeout."""
+    pool = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=None,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        protocol=2,
+        health_check_interval=0,
+    )
+    return pool.make_connection
+
+
+class LinkLost(Exception):  # noqa: N818 - private to the store, which turns it into RedisUnavailable
+    """The connection broke; commands whose replies are missing may or may not have been applied."""
+
+
+class _Call:
+    """Commands on their way, and the replies that have come."""
+
+    __slots__ = ("expected", "future", "replies", "sent_at")
+
+    def __init__(self, future: asyncio.Future[list[Any]], expected: int, sent_at: float) -> None:
+        self.future = future
+        self.expected = expected
+        self.sent_at = sent_at
+        self.replies: list[Any] = []
+
+
+class Link:
+    """A pipelined connection, opened at the first call and again after each loss."""
+
+    def __init__(self, url: str, *, reply_timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """Remember where to connect; does no I/O."""
+        self._new_connection = connector(url)
+        self._reply_timeout_s = reply_timeout_s
+        self._connection: AbstractConnection | None = None
+        self._connecting = asyncio.Lock()
+        self._pending: deque[_Call] = deque()
+        self._reader: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def call(self, *commands: Sequence[Any]) -> list[Any]:
+        """Send commands in one packet and return their replies, errors of the server among them as exceptions.
+
+        Raises LinkLost when the connection breaks before every reply has come.
+        """
+        connection = self._connection or await self._connect()
+        loop = asyncio.get_running_loop()
+        call = _Call(loop.create_future(), len(commands), loop.time())
+        self._pending.append(call)
+        if self._alarm is None:
+            self._alarm = loop.call_later(self._reply_timeout_s, self._check_replies)
+        try:
+            await connection.send_packed_command(b"".join(map(_pack, commands)), check_health=False)
+        except (RedisError, OSError) as error:
+            self._drop(connection, error)
+        return await call.future
+
+    async def close(self) -> None:
+        """Close the connection; calls on their way raise LinkLost. The server forgets a blocked command with it."""
+        self._closed = True
+        if self._connection is not None:
+            self._drop(self._connection, LinkLost("closed here"))
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await asyncio.wait([reader])
+
+    async def _connect(self) -> AbstractConnection:
+        async with self._connecting:
+            if self._closed:
+                message = "the link is closed"
+                raise LinkLost(message)
+            if self._connection is None:
+                connection = self._new_connection()
+                try:
+                    await connection.connect()  # type: ignore[no-untyped-call]
+                except (AuthenticationError, ResponseError) as error:
+                    message = f"Redis refused the connection (user, password, or database number in the address): {error}"
+                    raise RedisRefused(message) from error
+                except (RedisError, OSError) as error:
+                    raise LinkLost(str(error) or type(error).__name__) from error
+                self._connection = connection
+                self._reader = asyncio.create_task(self._read(connection), name="angelrt link reader")
+            return self._connection
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        try:
+            while True:
+                try:
+                    reply = cast("Any", await connection.read_response())
+                except ResponseError as error:
+                    reply = error
+                call = self._pending[0]
+                call.replies.append(reply)
+                if len(call.replies) == call.expected:
+                    self._pending.popleft()
+                    if not call.future.done():
+                        call.future.set_result(call.replies)
+        except (RedisError, OSError) as error:
+            self._drop(connection, error)
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
+
+    def _drop(self, connection: AbstractConnection, error: Exception) -> None:
+        if self._connection is not connection:
+            return
+        self._connection = None
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        lost, self._pending = self._pending, deque()
+        for call in lost:
+            if not call.future.done():
+                call.future.set_exception(LinkLost(str(error) or type(error).__name__))
+
+    def _check_replies(self) -> None:
+        self._alarm = None
+        if not self._pending or self._connection is None:
+            return
+        loop = asyncio.get_running_loop()
+        left_s = self._pending[0].sent_at + self._reply_timeout_s - loop.time()
+        if left_s <= 0:
+            self._drop(self._connection, LinkLost(f"no reply within {self._reply_timeout_s:g} s"))
+        else:
+            self._alarm = loop.call_later(left_s, self._check_replies)
+
+
+class BlockingLink:
+    """A connection for the lease thread, opened at its first call; re-sends nothing by itself."""
+
+    def __init__(self, url: str) -> None:
+        """Remember where to connect."""
+        self._redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
+            url,
+            retry=BlockingRetry(NoBackoff(), 0),
+            socket_timeout=REPLY_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            protocol=2,
+            single_connection_client=True,
+        )
+
+    def call(self, command: Sequence[Any]) -> Any:
+        """Send one command and return its reply. Raises what redis-py raises."""
+        return cast("Any", self._redis.execute_command(*command))  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
+
+    def close(self) -> None:
+        """Close the connection; a later call opens a new one."""
+        self._redis.close()
+
+
+def _pack(command: Sequence[Any]) -> bytes:
+    return cast("bytes", hiredis.pack_command(tuple(command)))  # pyright: ignore[reportUnknownMemberType] - annotated without its module

@@ -1,0 +1,35 @@
+-- Give back everything that one worker holds, at most 500 a call, and strike it from the register when nothing is left.
+-- KEYS      runs held beats workers stats events | per queue: ready delayed leased lanes opens wake
+-- ARGV      now_ms events_max worker how beat_ms
+-- RETURNS   how many jobs were given back, or -1 when the worker beat again since `beat_ms` was read (beat_ms '' asks for no such check)
+-- INVARIANT how = l charges the attempts (the worker died), how = x does not (it handed back what had not started)
+local RUNS, HELD, BEATS, WORKERS, STATS, EVENTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local now, events_max, worker, how, beat_ms = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local queues = queues_from(7)
+
+if beat_ms ~= '' then
+  local beat = call('ZSCORE', BEATS, worker)
+  if not beat or tonumber(beat) ~= tonumber(beat_ms) then return -1 end
+end
+local counts, all, given_back = {}, {}, 0
+local members = call('ZRANGEBYLEX', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1', 'LIMIT', 0, BATCH_MAX)
+for _, member in ipairs(members) do all[#all + 1] = string.sub(member, #worker + 2) end
+for _, queue in ipairs(queues) do
+  local ids = {}
+  for _, id in ipairs(all) do
+    if call('ZSCORE', queue.leased, id) then ids[#ids + 1] = id end
+  end
+  give_back(queue, ids, RUNS, HELD, how, now)
+  given_back = given_back + #ids
+  if #ids > 0 then
+    wake(queue)
+    if how == 'l' then count(counts, queue.name .. '|*|lost', #ids) end
+  end
+end
+if #members < BATCH_MAX then
+  call('ZREM', BEATS, worker)
+  call('HDEL', WORKERS, worker)
+end
+write_counts(STATS, counts)
+if #all > 0 then event(EVENTS, events_max, 'expire', worker, #all, all) end
+return given_back

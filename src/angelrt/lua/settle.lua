@@ -1,0 +1,174 @@
+-- Write the verdict of each run whose token is still valid, and all its effects: result, counters, children, waiters' news.
+-- KEYS      jobs runs blobs results notes held watch completed failed cancelled queues stats events
+--           | per queue: ready delayed leased lanes opens wake
+-- ARGV      now_ms events_max worker inbox completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
+--           | per run: queue id token verdict delay_ms payload label pickup_bucket run_bucket children
+--           | per child: queue id record priority when
+-- RETURNS   per run (a call without runs only forgets what is beyond the retention): 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed
+-- INVARIANT only the holder of the valid token changes a job; a second call with the same token changes nothing
+local JOBS, RUNS, BLOBS, RESULTS, NOTES, HELD, WATCH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local COMPLETED, FAILED, CANCELLED, QUEUES, STATS, EVENTS = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
+local now, events_max, worker, inbox, runs_count = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[11])
+local queues = queues_from(14)
+
+local FIELDS, FIRST = 10, 12
+local FLOOR_MS = 60000 -- an id younger than this is never forgotten, so that a repeated send still finds it
+local RETENTION = {
+  c = { key = COMPLETED, age_ms = tonumber(ARGV[5]), most = tonumber(ARGV[6]) },
+  f = { key = FAILED, age_ms = tonumber(ARGV[7]), most = tonumber(ARGV[8]) },
+  k = { key = CANCELLED, age_ms = tonumber(ARGV[9]), most = tonumber(ARGV[10]) },
+}
+local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', s = 'snoozed', x = 'released' }
+
+local ids, codes, counts, seen = {}, {}, {}, {}
+for i = 0, runs_count - 1 do ids[i + 1] = ARGV[FIRST + i * FIELDS + 1] end
+local found = runs_count > 0 and call('HMGET', RUNS, unpack(ids)) or {}
+
+local function verdict_code(i, id, token)
+  local run = found[i]
+  if run and string.sub(run, 1, #token + 1) == token .. ' ' then return seen[id] and 2 or 1 end
+  if run and string.sub(run, 1, #token + 2) == '!' .. token .. ' ' then return 2 end
+  local result = call('HGET', RESULTS, id)
+  return result and string.sub(result, 1, #token + 1) == token .. ' ' and 2 or 0
+end
+
+local ended, ended_ids, delayed, ready, leased, heads = { c = {}, f = {}, k = {} }, {}, {}, {}, {}, {}
+local results, runs, gone, held, notes, refused_blobs = {}, {}, {}, {}, {}, {}
+
+local function push(lists, key, a, b)
+  local list = lists[key] or {}
+  lists[key] = list
+  list[#list + 1] = a
+  if b then list[#list + 1] = b end
+end
+
+local function header(run)
+  return table.concat({ run.token, run.attempts, run.deliveries, run.started, run.worker, run.history }, ' ')
+end
+
+-- Back to a waiting place: r (retry) keeps the attempt charged; s (snooze) and x (hand back) do not.
+local function put_back(q, id, run, verdict, delay_ms, payload)
+  if verdict ~= 'r' then run.attempts = math.max(run.attempts - 1, 0) end
+  if payload ~= '' then
+    results[#results + 1] = id
+    results[#results + 1] = header(run) .. '\0' .. payload
+  end
+  if verdict ~= 'x' and delay_ms > 0 then
+    local due = math.ceil(now + delay_ms)
+    push(delayed, q, due, id)
+    heads[q] = math.min(heads[q] or due, due)
+  else
+    push(ready, q, integer(run.rank), id)
+  end
+  runs[#runs + 1] = id
+  runs[#runs + 1] = format_run(close_run(run, verdict, now))
+end
+
+local children_first, accepted_children = FIRST + runs_count * FIELDS, {}
+for i, id in ipairs(ids) do
+  local at = FIRST + (i - 1) * FIELDS
+  local q, token, verdict, delay_ms, payload = tonumber(ARGV[at]), ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4]), ARGV[at + 5]
+  local label, children = ARGV[at + 6], tonumber(ARGV[at + 9])
+  local children_last = children_first + children * 5 - 1
+  codes[i] = verdict_code(i, id, token)
+  if codes[i] == 0 and string.sub(payload, 1, 1) == '\1' then refused_blobs[#refused_blobs + 1] = id .. '=' .. token end
+  if codes[i] == 1 and verdict == 'n' then
+    notes[#notes + 1] = id
+    notes[#notes + 1] = payload
+  elseif codes[i] == 1 then
+    seen[id] = true
+    count(counts, label .. '|' .. WORDS[verdict])
+    if ARGV[at + 8] ~= '' then
+      count(counts, label .. '|p' .. ARGV[at + 7])
+      count(counts, label .. '|r' .. ARGV[at + 8])
+    end
+    if ended[verdict] then
+      push(ended, verdict, integer(now), id)
+      ended_ids[#ended_ids + 1] = id
+      gone[#gone + 1] = id
+      results[#results + 1] = id
+      results[#results + 1] = header(parse_run(found[i])) .. '\0' .. payload
+      if children > 0 then accepted_children[#accepted_children + 1] = { children_first, children_last } end
+    else
+      put_back(q, id, parse_run(found[i]), verdict, delay_ms, payload)
+    end
+    push(leased, q, id)
+    held[#held + 1] = worker .. '\0' .. id
+  end
+  children_first = children_last + 1
+end
+
+for _, span in ipairs(accepted_children) do
+  enqueue(span[1], span[2], queues, now, JOBS, RUNS, BLOBS, counts)
+  for _, queue in ipairs(queues) do call('ZADD', QUEUES, 0, queue.name) end
+end
+write('HSET', RESULTS, results)
+write('HSET', NOTES, notes)
+for verdict, list in pairs(ended) do write('ZADD', RETENTION[verdict].key, list) end
+for q, list in pairs(delayed) do
+  local head = call('ZRANGE', queues[q].delayed, 0, 0, 'WITHSCORES')[2]
+  write('ZADD', queues[q].delayed, list)
+  if not (head and tonumber(head) <= heads[q]) then wake(queues[q]) end
+end
+for q, list in pairs(ready) do
+  write('ZADD', queues[q].ready, list)
+  wake(queues[q])
+end
+write_counts(STATS, counts)
+write('HSET', RUNS, runs)
+write('HDEL', RUNS, gone)
+write('ZREM', HELD, held)
+for q, list in pairs(leased) do write('ZREM', queues[q].leased, list) end
+write('HDEL', BLOBS, refused_blobs)
+
+-- Tell those who wait for a result; a waiter that misses the news asks again when it reconnects.
+if #ended_ids > 0 and call('HLEN', WATCH) > 0 then
+  local waiters = call('HMGET', WATCH, unpack(ended_ids))
+  for i, id in ipairs(ended_ids) do
+    for client in string.gmatch(waiters[i] or '', '%S+') do call('PUBLISH', inbox .. client, id) end
+  end
+  write('HDEL', WATCH, ended_ids)
+end
+
+-- Forget ended jobs beyond the retention, at most twice as many as this call ended, so that the cost is shared evenly.
+local function overdue(rule, most)
+  local surplus, old = call('ZCARD', rule.key) - rule.most, {}
+  local function keeps(ended_ms, position)
+    local age_ms = now - ended_ms
+    return age_ms < FLOOR_MS or (age_ms < rule.age_ms and position > surplus)
+  end
+  local head = call('ZRANGE', rule.key, 0, 0, 'WITHSCORES')
+  if not head[2] or keeps(tonumber(head[2]), 1) then return old end
+  local oldest = call('ZRANGE', rule.key, 0, most - 1, 'WITHSCORES')
+  for i = 1, #oldest, 2 do
+    if keeps(tonumber(oldest[i + 1]), #old + 1) then break end
+    old[#old + 1] = oldest[i]
+  end
+  return old
+end
+
+local function trim(rule, most)
+  local old = overdue(rule, most)
+  if #old == 0 then return end
+  if call('HLEN', BLOBS) > 0 then
+    local blobs = {}
+    for i, result in ipairs(call('HMGET', RESULTS, unpack(old))) do
+      blobs[#blobs + 1] = old[i]
+      blobs[#blobs + 1] = old[i] .. '=' .. (result and string.match(result, '^%S+') or '')
+    end
+    write('HDEL', BLOBS, blobs)
+  end
+  write('HDEL', RESULTS, old)
+  write('HDEL', NOTES, old)
+  write('HDEL', JOBS, old)
+  call('ZREMRANGEBYRANK', rule.key, 0, #old - 1)
+end
+for verdict, list in pairs(ended) do
+  if runs_count == 0 then
+    trim(RETENTION[verdict], BATCH_MAX)
+  elseif #list > 0 then
+    trim(RETENTION[verdict], math.min(#list, BATCH_MAX))
+  end
+end
+if #held > 0 then event(EVENTS, events_max, 'settle', worker, #held, ended_ids) end
+return codes

@@ -1,0 +1,277 @@
+"""The runtime: where actors, a server and workers meet. The path of a job: send -> store -> claim -> run -> settle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final, Generic
+
+from typing_extensions import TypeVar
+
+from .actor import QUEUE_DEFAULT, Actors, Message, check_queue, send_options
+from .config import EVENTS_MAX, Retention, redact, resolve_url
+from .context import Context
+from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
+from .keys import Keys
+from .retry import seconds
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from anyio.from_thread import BlockingPortal
+
+    from .client import Client
+    from .handle import Job
+    from .job import WorkerInfo
+    from .stats import Stats
+    from .worker import Worker
+
+S = TypeVar("S", default=None)
+R = TypeVar("R")
+T = TypeVar("T")
+
+LEASE_S: Final = 15.0
+EMBEDDED_CONCURRENCY: Final = 10
+GRACE_S: Final = 25.0
+CONCURRENCY_MAX: Final = 100_000
+
+
+class Runtime(Actors, Generic[S]):
+    """Actors with a server. The constructor does no I/O; `async with rt:` (or `with rt:`) opens it.
+
+    `url` is the server's address, else ANGELRT_URL. `namespace` keeps applications on one server apart. `lifespan` is an asynchronous
+    context manager that a worker enters before its first job; what it yields is `context.state`. `imports` names modules that declare
+    actors, imported by workers. `middleware` wraps every run: `async def mw(context, call_next)`. `lease` (seconds) is how long a dead
+    worker keeps its jobs. Raises ConfigError and InvalidOptions.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        namespace: str = "angelrt",
+        queue: str = QUEUE_DEFAULT,
+        lifespan: Callable[[], AbstractAsyncContextManager[S]] | None = None,
+        imports: Sequence[str] = (),
+        middleware: Sequence[Callable[[Context[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]]] = (),
+        lease: float | timedelta = LEASE_S,
+        retention: Retention | None = None,
+        events: bool = True,
+    ) -> None:
+        """Keep the settings."""
+        super().__init__(queue=queue)
+        self.url = url
+        self.keys = Keys(namespace)
+        self.imports = tuple(imports)
+        self.lease_s = seconds(lease, "lease")
+        if self.lease_s < 1:
+            message = f"lease must be at least 1 s, not {lease!r}: it is renewed three times in its length"
+            raise InvalidOptions(message)
+        self.lifespan = lifespan
+        self._middleware = tuple(middleware)
+        self._retention = retention or Retention()
+        self._events_max = EVENTS_MAX if events else 0
+        self._stack: AsyncExitStack | None = None
+        self._client: Client | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread: threading.Thread | None = None
+        self._pid = 0
+        self._portal: AbstractContextManager[BlockingPortal] | None = None
+        self._close_in_portal: Callable[[], None] | None = None
+
+    # -- opening -------------------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Runtime[S]:
+        """Connect. Raises ConfigError without an address, RedisUnavailable when the server does not answer."""
+        from . import opening  # noqa: PLC0415 - loads redis, which a program that only declares actors does not need
+
+        if self._client is not None and self._pid == os.getpid():
+            message = "this runtime is open already: open it once, where the program starts"
+            raise ConfigError(message)
+        stack = AsyncExitStack()
+        try:
+            url = await stack.enter_async_context(opening.server(resolve_url(self.url)))
+            store = await stack.enter_async_context(opening.store(url, self.keys, self._retention, self._events_max))
+            self._client = await stack.enter_async_context(opening.client(store, self._run_sync))
+        except BaseException:
+            await stack.aclose()
+            raise
+        self._stack, self._pid = stack, os.getpid()
+        self._loop, self._loop_thread = asyncio.get_running_loop(), opening.this_thread()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Finish what is being sent and disconnect."""
+        stack, self._stack, self._client = self._stack, None, None
+        if stack is not None:
+            await stack.aclose()
+
+    def __enter__(self) -> Runtime[S]:
+        """Open for synchronous code: the event loop runs in a thread of its own."""
+        from . import opening  # noqa: PLC0415 - as above
+
+        portal_manager = opening.portal()
+        portal = portal_manager.__enter__()
+        try:
+            portal.call(self.__aenter__)
+        except BaseException:
+            portal_manager.__exit__(None, None, None)
+            raise
+        self._portal = portal_manager
+        self._close_in_portal = lambda: portal.call(self.__aexit__, None, None, None)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close, and end the thread."""
+        portal, self._portal = self._portal, None
+        if portal is not None and self._close_in_portal is not None:
+            try:
+                self._close_in_portal()
+            finally:
+                portal.__exit__(kind, error, trace)
+
+    def client(self) -> Client:
+        """Return the open client. Raises RuntimeNotOpen, also in a process that was forked after opening."""
+        if self._client is None:
+            message = "the runtime is not open: use `async with rt:` (or `with rt:` in synchronous code) around what sends"
+            raise RuntimeNotOpen(message)
+        if self._pid != os.getpid():
+            message = "this process was forked after the runtime was opened: a connection cannot be shared, open the runtime in the child"
+            raise RuntimeNotOpen(message)
+        return self._client
+
+    # -- sending -------------------------------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        actor: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 - the field's word
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - an option of the job
+        attempts: int | None = None,
+    ) -> Job[Any]:
+        """Send by name. An actor that is declared here checks the arguments; any other gets them as plain JSON, in `queue`.
+
+        Raises what `Actor.send` raises.
+        """
+        options = send_options(id=id, delay=delay, at=at, priority=priority, queue=queue, timeout=timeout, attempts=attempts)
+        client = self.client()
+        known = self.registered.get(actor)
+        if known is None:
+            return await client.send_plain(actor, check_queue(queue or self._queue), arguments or {}, options)
+        return await client.send(Message(known, known.signature.encode((), arguments or {}), options))
+
+    def send_sync(self, actor: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Job[Any]:
+        """Do what `send` does, from code that is not asynchronous."""
+        return self._run_sync(lambda: self.send(actor, arguments, **options))
+
+    async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
+        """Send many messages, up to 200 in a round trip, and return their handles in order; see `Actor.send` for what it raises."""
+        return await self.client().send_many(messages)
+
+    def send_many_sync(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
+        """Do what `send_many` does, from code that is not asynchronous."""
+        return self._run_sync(lambda: self.send_many(messages))
+
+    def job(self, job_id: str) -> Job[Any]:
+        """Return a handle from a saved id, its result as plain JSON data; use `actor.job(id)` for a typed one."""
+        return self.client().handle(job_id, None)
+
+    # -- running -------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def context(self) -> Context[S]:
+        """The context of the run that asks. Raises RuntimeNotOpen outside an actor that a worker runs."""
+        return Context.current()
+
+    @contextlib.asynccontextmanager
+    async def worker(
+        self,
+        *,
+        concurrency: int = EMBEDDED_CONCURRENCY,
+        queues: Iterable[str] | None = None,
+        grace: float | timedelta = GRACE_S,
+        kind: str = "embedded",
+    ) -> AsyncGenerator[Worker]:
+        """Run jobs in this process while the block lasts: `async with rt, rt.worker(concurrency=10): ...`.
+
+        `queues` defaults to all queues of the declared actors; `grace` (seconds) is what running jobs get to end in. Signal handlers and
+        logging are left to the host. Raises ConfigError and InvalidOptions.
+        """
+        async with (
+            self.lifespan() if self.lifespan else contextlib.nullcontext() as state,
+            self.new_worker(concurrency=concurrency, queues=queues, grace=grace, state=state, kind=kind) as worker,
+        ):
+            yield worker
+
+    def new_worker(
+        self,
+        *,
+        concurrency: int = EMBEDDED_CONCURRENCY,
+        queues: Iterable[str] | None = None,
+        grace: float | timedelta = GRACE_S,
+        state: Any = None,
+        kind: str = "embedded",
+    ) -> Worker:
+        """Return a worker that is not started, without the lifespan; `worker` is what applications use. Raises as it does."""
+        from .worker import Worker  # noqa: PLC0415 - loads redis
+
+        if not 1 <= concurrency <= CONCURRENCY_MAX:
+            message = f"concurrency is the number of jobs at a time, from 1 to {CONCURRENCY_MAX:,}, not {concurrency!r}"
+            raise InvalidOptions(message)
+        runnable = {name: actor for name, actor in self.registered.items() if actor.definition.kind != "remote"}
+        served = [check_queue(queue) for queue in queues] if queues else sorted({actor.definition.queue for actor in runnable.values()})
+        if not runnable or not served:
+            message = "no actors are declared: declare some, or name their modules with Runtime(imports=[...])"
+            raise ConfigError(message)
+        return Worker(
+            self.client(),
+            runnable,
+            queues=served,
+            concurrency=concurrency,
+            lease_ms=round(self.lease_s * 1000),
+            grace_s=seconds(grace, "grace"),
+            middleware=self._middleware,
+            state=state,
+            kind=kind,
+            rebuild=lambda parts: Message(self.registered[parts[0]], parts[1], parts[2]),
+        )
+
+    # -- seeing --------------------------------------------------------------------------------------------------------------------
+
+    async def stats(self) -> Stats:
+        """Return the figures of the last day over the whole fleet: counters, pickup latency, run time, and how many jobs wait where."""
+        from . import fleet  # noqa: PLC0415 - loads redis
+
+        return await fleet.stats(self.client().store)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Return the workers in the register; `status` is error for one that has not beaten for a whole lease."""
+        from . import fleet  # noqa: PLC0415 - loads redis
+
+        return await fleet.workers(self.client().store, self.lease_s * 1000)
+
+    def address(self) -> str:
+        """Return the server's address without its password."""
+        return redact(resolve_url(self.url))
+
+    def _run_sync(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        from . import opening  # noqa: PLC0415 - as above
+
+        self.client()
+        loop, thread = self._loop, self._loop_thread
+        if loop is None or thread is opening.this_thread():
+            message = "a _sync method was called in the event loop's own thread, where it would wait for itself: await the other one"
+            raise RuntimeNotOpen(message)
+        return asyncio.run_coroutine_threadsafe(call(), loop).result()

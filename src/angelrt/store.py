@@ -1,0 +1,434 @@
+"""The only module that speaks Redis: one typed method per script, and the few plain reads that views need.
+
+Every script is harmless when it is repeated, so a call whose reply is lost is sent again, with growing jittered pauses and a log line each
+time, until the deadline of the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
+
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+
+from . import scripts
+from .config import BATCH_MAX_JOBS, BLOB_MIN_BYTES, EVENTS_MAX, Retention, redact
+from .errors import RedisFull, RedisRefused, RedisUnavailable
+from .link import Link, LinkLost
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from .keys import Keys
+    from .scripts import Script
+
+log = logging.getLogger("angelrt")
+
+T = TypeVar("T")
+RETRY_BASE_S: Final = 0.05
+RETRY_CAP_S: Final = 2.0
+SEND_DEADLINE_S: Final = 10.0
+BLOCK_S: Final = 1
+TRANSIENT: Final = (ReadOnlyError, ClusterDownError, MasterDownError, TryAgainError)
+STATES: Final = ("ready", "delayed", "leased", "lanes")
+OUTCOMES: Final = ("completed", "failed", "cancelled")
+CHANGED_MEANWHILE: Final = -1
+
+
+class NewJob(NamedTuple):
+    """A job on its way into a queue. `when` is '' for now, '+ms' for a delay, 'ms' for a time; `blob` is a payload kept apart."""
+
+    queue: str
+    id: str
+    record: bytes
+    priority: int | None = None
+    when: str = ""
+    blob: bytes | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What the job weighs in a batch."""
+        return len(self.record) + len(self.blob or b"") + 64
+
+
+class Delivery(NamedTuple):
+    """A claimed job as the server answers it."""
+
+    id: bytes
+    queue: bytes
+    rank: bytes
+    record: bytes
+    run: bytes
+
+
+class Claimed(NamedTuple):
+    """The answer of a claim."""
+
+    now_ms: float
+    next_due_ms: float
+    again: bool
+    parked: list[str]
+    deliveries: list[Delivery]
+
+
+class Verdict(NamedTuple):
+    """How one run ended: c completed, f failed, k cancelled, r retry, s snooze, x handed back; or n, a note of a run that goes on."""
+
+    queue: str
+    id: str
+    token: str
+    code: str
+    delay_ms: int
+    payload: bytes
+    label: str
+    pickup_bucket: str
+    run_bucket: str
+    children: tuple[NewJob, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """What the verdict weighs in a batch."""
+        return len(self.payload) + sum(child.size_bytes for child in self.children) + 64
+
+
+class Lease(NamedTuple):
+    """One run's right to a job."""
+
+    queue: str
+    id: str
+    token: str
+
+
+class Placed(NamedTuple):
+    """All that is stored of one job."""
+
+    id: str
+    state: str
+    queue: str
+    score: float
+    record: bytes
+    run: bytes
+    result: bytes
+    note: bytes
+
+
+class _QueueIndex:
+    """Numbers the queues that one call touches, and collects their keys."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._index: dict[str, int] = {}
+        self.keys: list[str] = []
+
+    def __call__(self, queue: str) -> int:
+        found = self._index.get(queue)
+        if found is None:
+            found = self._index[queue] = len(self._index) + 1
+            self.keys.extend(self._keys.queue(queue))
+        return found
+
+
+def evalsha(keys: Keys, script: Script, queue_keys: Sequence[str], arguments: Sequence[Any], stats_key: str) -> list[Any]:
+    """Return the EVALSHA command of a script; shared with the lease thread, which has a connection of its own."""
+    own = [stats_key if name == "stats" else keys.key(name) for name in script.keys]
+    return ["EVALSHA", script.sha, len(own) + len(queue_keys), *own, *queue_keys, *arguments]
+
+
+def as_eval(script: Script, command: Sequence[Any]) -> list[Any]:
+    """Return the command that carries the script's text, for a server that does not know it yet."""
+    return ["EVAL", script.source, *command[2:]]
+
+
+class Store:
+    """The verbs of one partition over one shared connection."""
+
+    def __init__(self, url: str, keys: Keys, *, retention: Retention | None = None, events_max: int = EVENTS_MAX) -> None:
+        """Prepare; connects at the first call."""
+        self.url = url
+        self.keys = keys
+        self.link = Link(url)
+        self.clock: Callable[[], float] | None = None
+        self._retention = retention or Retention()
+        self._events_max = str(events_max) if events_max else ""
+        self._offset_ms = 0.0
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self.link.close()
+
+    # -- verbs ---------------------------------------------------------------------------------------------------------------------
+
+    async def enqueue(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Put up to BATCH_MAX_JOBS jobs into their queues; 1 for each that is stored as sent, 0 for an id of another record.
+
+        Raises RedisUnavailable after ten seconds without an answer, RedisFull at the server's memory limit.
+        """
+        index = _QueueIndex(self.keys)
+        arguments = [self._now(), self._events_max]
+        for job in jobs:
+            arguments.extend(_job_arguments(index, job))
+        command = self._command(scripts.ENQUEUE, index.keys, arguments)
+        blobs = [part for job in jobs if job.blob is not None for part in (job.id, job.blob)]
+        return cast("list[int]", await self._run(scripts.ENQUEUE, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S))
+
+    async def settle(self, worker: str, verdicts: Sequence[Verdict], deadline_s: float | None = None) -> list[int]:
+        """Write verdicts; per run 1 settled, 2 settled before by this token, 0 lease lost. Without verdicts, only forget what is old."""
+        index = _QueueIndex(self.keys)
+        kept = self._retention
+        limits = [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
+        arguments: list[Any] = [self._now(), self._events_max, worker, self.keys.inbox(""), *limits, len(verdicts)]
+        blobs: list[Any] = []
+        children: list[Any] = []
+        for verdict in verdicts:
+            payload = verdict.payload
+            if len(payload) > BLOB_MIN_BYTES and verdict.code != "n":
+                blobs += (f"{verdict.id}={verdict.token}", payload)
+                payload = b"\1"
+            arguments += (index(verdict.queue), verdict.id, verdict.token, verdict.code, verdict.delay_ms, payload)
+            arguments += (verdict.label, verdict.pickup_bucket, verdict.run_bucket, len(verdict.children))
+            for child in verdict.children:
+                children.extend(_job_arguments(index, child))
+                if child.blob is not None:
+                    blobs += (child.id, child.blob)
+        script = scripts.SETTLE_WITH_CHILDREN if children else scripts.SETTLE
+        command = self._command(script, index.keys, arguments + children)
+        return cast("list[int]", await self._run(script, command, self._blob_commands(blobs), deadline_s=deadline_s))
+
+    async def claim(
+        self, link: Link, worker: str, token: str, *, queues: Sequence[str], lease_ms: int, capacity: int, actors: bytes, block: bool
+    ) -> Claimed:
+        """Lease up to `capacity` jobs under one token; with `block`, first wait up to a second for the marker of one of the queues.
+
+        A call whose answer is lost is sent again at once with the same token and gets what that token already holds.
+        """
+        index = _QueueIndex(self.keys)
+        for queue in queues:
+            index(queue)
+        wake = ["BZPOPMIN", *(self.keys.queue(queue)[5] for queue in queues), BLOCK_S]
+        resend = 0
+
+        async def attempt() -> Any:
+            nonlocal resend
+            arguments = [self._now(), self._events_max, worker, token, lease_ms, capacity, resend, actors]
+            command = self._command(scripts.CLAIM, index.keys, arguments)
+            before = [wake] if block and not resend else []
+            resend = 1
+            return await self._once(link, scripts.CLAIM, command, before)
+
+        return self._claimed(await self._retrying(attempt, None), queues)
+
+    async def tick(self, queues: Sequence[str]) -> tuple[float, float]:
+        """Move what is due; return the server's time and the next due time (-1 for never), in milliseconds."""
+        reply = await self._verb(scripts.TICK, queues, [self._now()])
+        return self._server_time(reply[0]), float(reply[1])
+
+    async def beat(self, worker: str, info: bytes, queues: Sequence[str], actors: Sequence[str] = ()) -> float:
+        """Register a worker or keep it alive; with actors, open the lanes that waited for them. Returns the server's time in ms."""
+        return self._server_time(await self._verb(scripts.BEAT, queues, [self._now(), worker, info, *actors]))
+
+    async def expire_worker(
+        self, worker: str, queues: Sequence[str], *, died: bool, beat_ms: float | None = None, deadline_s: float | None = None
+    ) -> int:
+        """Give back all that a worker holds; returns how many, or CHANGED_MEANWHILE when it beat again since `beat_ms`."""
+        total = 0
+        given_back: int
+        while True:
+            arguments = [self._now(), self._events_max, worker, "l" if died else "x", "" if beat_ms is None else repr(beat_ms)]
+            given_back = await self._verb(scripts.EXPIRE_WORKER, queues, arguments, deadline_s)
+            if given_back == CHANGED_MEANWHILE:
+                return CHANGED_MEANWHILE
+            total += given_back
+            if not given_back:
+                return total
+
+    async def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[str]:
+        """Extend leases; return the ids of those that are lost."""
+        command = self.renew_command(leases, lease_ms)
+        return [job_id.decode() for job_id in await self._run(scripts.RENEW, command)]
+
+    def renew_command(self, leases: Sequence[Lease], lease_ms: int) -> list[Any]:
+        """Return the command of `renew`, for the lease thread."""
+        index = _QueueIndex(self.keys)
+        arguments: list[Any] = [self._now(), lease_ms]
+        for lease in leases:
+            arguments += (index(lease.queue), lease.id, lease.token)
+        return self._command(scripts.RENEW, index.keys, arguments)
+
+    def beat_command(self, worker: str, info: bytes) -> list[Any]:
+        """Return the command of `beat` without registration, for the lease thread."""
+        return self._command(scripts.BEAT, [], [self._now(), worker, info])
+
+    async def watch(self, client: str, ids: Sequence[str]) -> list[tuple[str, bytes]]:
+        """Return (code, result) per job: c, f, k ended; w the client's inbox will hear of it; m no such job."""
+        reply = await self._verb(scripts.WATCH, [], [client, *ids], SEND_DEADLINE_S)
+        codes = [code.decode() for code in reply[::2]]
+        results = [await self.blob_result(job_id, result) for job_id, result in zip(ids, reply[1::2], strict=True)]
+        return list(zip(codes, results, strict=True))
+
+    async def inspect(self, ids: Sequence[str]) -> list[Placed]:
+        """Return all that is stored of each job; `state` is '' for one that is not known."""
+        placed: list[Placed] = []
+        queues = await self.queues()
+        for first in range(0, len(ids), BATCH_MAX_JOBS):
+            some = ids[first : first + BATCH_MAX_JOBS]
+            reply = await self._verb(scripts.INSPECT, queues, some, SEND_DEADLINE_S)
+            for job_id, row in zip(some, zip(*[iter(reply)] * 7, strict=True), strict=True):
+                state, queue, score, record, run, result, note = row
+                full = await self.blob_result(job_id, result)
+                placed.append(Placed(job_id, state.decode(), queue.decode(), float(score or 0), record, run, full, note))
+        return placed
+
+    # -- plain reads ---------------------------------------------------------------------------------------------------------------
+
+    async def command(self, *command: Any) -> Any:
+        """Run one plain read and return its reply."""
+        return (await self.commands(command))[0]
+
+    async def commands(self, *commands: Sequence[Any], deadline_s: float | None = SEND_DEADLINE_S) -> list[Any]:
+        """Run plain reads in one round trip and return their replies; the first error among them is raised, as its own type."""
+
+        async def attempt() -> list[Any]:
+            replies = await self.link.call(*commands)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            return replies
+
+        return await self._retrying(attempt, deadline_s)
+
+    async def queues(self) -> list[str]:
+        """Return the names of all queues that ever held a job."""
+        return [name.decode() for name in await self.command("ZRANGE", self.keys.key("queues"), 0, -1)]
+
+    async def payloads(self, ids: Sequence[str]) -> list[bytes | None]:
+        """Return arguments that are kept apart."""
+        return await self.commands_list("HMGET", self.keys.key("blobs"), ids)
+
+    async def commands_list(self, name: str, key: str, members: Sequence[Any]) -> list[Any]:
+        """Run one variadic read in batches bounded in number."""
+        found: list[Any] = []
+        for member in range(0, len(members), BATCH_MAX_JOBS):
+            found += await self.command(name, key, *members[member : member + BATCH_MAX_JOBS])
+        return found
+
+    async def blob_result(self, job_id: str, result: bytes) -> bytes:
+        """Return a stored result in full, fetching a payload that is kept apart."""
+        head, _, payload = result.partition(b"\0")
+        if payload != b"\1":
+            return result
+        blob = await self.command("HGET", self.keys.key("blobs"), b"%b=%b" % (job_id.encode(), head.partition(b" ")[0]))
+        return head + b"\0" + (blob or b"")
+
+    # -- how a call is made --------------------------------------------------------------------------------------------------------
+
+    def server_ms(self) -> float:
+        """Return the server's time as last learnt, in milliseconds since 1970."""
+        return self.clock() if self.clock else time.monotonic() * 1000 + self._offset_ms
+
+    def _server_time(self, reply: bytes) -> float:
+        now_ms = float(reply)
+        self._offset_ms = now_ms - time.monotonic() * 1000
+        return now_ms
+
+    def _now(self) -> str:
+        return f"{self.clock():.3f}" if self.clock else ""
+
+    def _command(self, script: Script, queue_keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
+        return evalsha(self.keys, script, queue_keys, arguments, self.keys.stats(self.server_ms()))
+
+    def _blob_commands(self, blobs: Sequence[Any]) -> list[list[Any]]:
+        key = self.keys.key("blobs")
+        return [["HSETNX", key, field, value] for field, value in zip(blobs[::2], blobs[1::2], strict=True)]
+
+    async def _verb(self, script: Script, queues: Iterable[str], arguments: Sequence[Any], deadline_s: float | None = None) -> Any:
+        queue_keys = [key for queue in queues for key in self.keys.queue(queue)]
+        return await self._run(script, self._command(script, queue_keys, arguments), deadline_s=deadline_s)
+
+    async def _run(self, script: Script, command: list[Any], blobs: Sequence[list[Any]] = (), *, deadline_s: float | None = None) -> Any:
+        async def attempt() -> Any:
+            if blobs:
+                return await self._transaction(script, command, blobs)
+            return await self._once(self.link, script, command)
+
+        return await self._retrying(attempt, deadline_s)
+
+    async def _transaction(self, script: Script, command: list[Any], blobs: Sequence[list[Any]]) -> Any:
+        """Store payloads and their jobs together: neither stands without the other, whatever breaks in between."""
+        reply = await self._exec(blobs, command)
+        if isinstance(reply, NoScriptError):
+            reply = await self._exec(blobs, as_eval(script, command))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def _exec(self, blobs: Sequence[list[Any]], command: list[Any]) -> Any:
+        *queued, executed = await self.link.call(["MULTI"], *blobs, command, ["EXEC"])
+        refused = next((reply for reply in queued if isinstance(reply, Exception)), None)
+        if refused is not None or isinstance(executed, Exception):
+            return refused or executed
+        return executed[-1]
+
+    async def _once(self, link: Link, script: Script, command: list[Any], before: Sequence[list[Any]] = ()) -> Any:
+        reply = (await link.call(*before, command))[-1]
+        if isinstance(reply, NoScriptError):
+            reply = (await link.call(as_eval(script, command)))[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def _retrying(self, attempt: Callable[[], Awaitable[T]], deadline_s: float | None) -> T:
+        loop = asyncio.get_running_loop()
+        give_up_at = None if deadline_s is None else loop.time() + deadline_s
+        tries = 0
+        while True:
+            try:
+                return await attempt()
+            except (LinkLost, *TRANSIENT) as error:
+                tries += 1
+                pause_s = random.uniform(0.5, 1) * min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(tries - 1, 20))  # noqa: S311 - jitter
+                if give_up_at is not None and loop.time() + pause_s > give_up_at:
+                    message = f"Redis at {redact(self.url)} did not answer within {deadline_s:g} s: {error}"
+                    raise RedisUnavailable(message) from error
+                log.warning("Redis at %s: %s; trying again in %.2f s (attempt %d)", redact(self.url), error, pause_s, tries)
+            except ResponseError as error:
+                raise refusal(error, self.url) from error
+            await asyncio.sleep(pause_s)
+
+    def _claimed(self, reply: list[Any], queues: Sequence[str]) -> Claimed:
+        now_ms = self._server_time(reply[0])
+        parked = [name.decode() for name in reply[4 : 4 + reply[3]]]
+        flat = reply[4 + reply[3] :]
+        names = [queue.encode() for queue in queues]
+        deliveries = [
+            Delivery(job_id, names[index - 1], rank, record, run)
+            for job_id, index, rank, record, run in zip(flat[::5], flat[1::5], flat[2::5], flat[3::5], flat[4::5], strict=True)
+        ]
+        return Claimed(now_ms, float(reply[1]), reply[2] == 1, parked, deliveries)
+
+
+def _job_arguments(index: _QueueIndex, job: NewJob) -> tuple[Any, ...]:
+    return index(job.queue), job.id, job.record, "" if job.priority is None else job.priority, job.when
+
+
+def refusal(error: ResponseError, url: str) -> Exception:
+    """Return the typed error for an answer of the server that is an error."""
+    if isinstance(error, OutOfMemoryError):
+        return RedisFull(
+            f"Redis at {redact(url)} is at maxmemory and takes no new work: raise maxmemory or shorten the retention ({error})"
+        )
+    if isinstance(error, NoPermissionError | AuthenticationError):
+        return RedisRefused(f"Redis at {redact(url)} does not permit this; `python -m angelrt doctor` names what is missing: {error}")
+    return RedisRefused(f"Redis at {redact(url)} refused: {error}")

@@ -1,0 +1,159 @@
+"""What people read in a terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from .doctor import Finding
+    from .job import JobInfo, WorkerInfo
+    from .runtime import Runtime
+    from .stats import Figures, Stats
+    from .worker import Worker
+
+LEVEL_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
+
+
+def error(reason: Exception) -> None:
+    """Show an error as its text."""
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(reason)), soft_wrap=True)
+
+
+def banner(rt: Runtime[Any], worker: Worker) -> str:
+    """Return what a worker says of itself when it starts."""
+    by_queue: dict[str, list[str]] = {queue: [] for queue in worker.queues}
+    for actor in worker.actors.values():
+        by_queue.setdefault(actor.definition.queue, []).append(f"{actor.name} ({actor.definition.kind})")
+    lines = [f"angelrt worker {worker.id} on {rt.address()}, namespace {rt.keys.namespace}, {worker.concurrency} jobs at a time"]
+    for queue, actors in by_queue.items():
+        served = "" if queue in worker.queues else " (not served here)"
+        lines.append(f"  queue {queue}{served}: {', '.join(actors) or 'no actors declared'}")
+    return "\n".join(lines)
+
+
+def stats(console: Console, found: Stats, workers: Iterable[WorkerInfo]) -> None:
+    """Show the figures of the fleet."""
+    rate = _percent(found.completion_rate)
+    ended = f"{found.total.completed:,} completed, {found.total.failed:,} failed (completion rate {rate})"
+    console.print(f"Last {found.hours} hours: {ended}; pickup p50 {_ms(found.pickup_p50_ms)}, p99 {_ms(found.pickup_p99_ms)}")
+    if not found.actors:
+        console.print("No job has been sent to this namespace yet.")
+    else:
+        _actors(console, found.actors)
+    depths = _table("Waiting now", "queue", *_right("ready", "delayed", "running", "in lanes", "oldest ready"))
+    for one in found.queues:
+        depths.add_row(one.queue, *(f"{number:,}" for number in (one.ready, one.delayed, one.leased, one.lanes)), _ms(one.oldest_ready_ms))
+    if found.queues:
+        console.print(depths)
+    _workers(console, list(workers))
+
+
+def _actors(console: Console, actors: Iterable[Figures]) -> None:
+    columns = _right("sent", "completed", "failed", "retried", "lost", "pickup ms", "run ms")
+    table = _table("Actors (times as p50 / p99)", "queue", "actor", *columns)
+    for one in actors:
+        numbers = (one.sent, one.completed, one.failed, one.retried, one.lost)
+        pickup, run = _pair(one.pickup_p50_ms, one.pickup_p99_ms), _pair(one.run_p50_ms, one.run_p99_ms)
+        table.add_row(one.queue, one.actor, *(f"{number:,}" for number in numbers), pickup, run)
+    console.print(table)
+
+
+def _workers(console: Console, workers: list[WorkerInfo]) -> None:
+    if not workers:
+        console.print("No worker is running.")
+        return
+    table = Table(
+        "worker", "status", "queues", *_right("running", "done", "average"), "host", "last beat", title="Workers", title_justify="left"
+    )
+    for one in workers:
+        status = Text(one.status, style=LEVEL_STYLES["error"] if one.status == "error" else "")
+        average = _ms(one.average_processing_time if one.jobs_processed else None)
+        running = f"{one.running}/{one.concurrency}"
+        table.add_row(
+            one.id,
+            status,
+            ", ".join(one.queues),
+            running,
+            f"{one.jobs_processed:,}",
+            average,
+            f"{one.host}:{one.pid}",
+            _time(one.last_heartbeat),
+        )
+    console.print(table)
+
+
+def job(console: Console, info: JobInfo) -> None:
+    """Show one job."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    rows: list[tuple[str, str | None]] = [
+        ("job", info.id),
+        ("actor", info.type),
+        ("status", f"{info.status} ({info.state})" if info.status != info.state else info.status),
+        ("queue", info.queue),
+        ("priority", str(info.priority)),
+        ("attempts", f"{info.attempts} (delivered {info.deliveries} times)"),
+        ("created", _time(info.created_at)),
+        ("due", _time(info.due_at)),
+        ("started", _time(info.processed_at)),
+        ("ended", _time(info.completed_at)),
+        ("worker", info.worker),
+        ("payload", str(info.payload)),
+    ]
+    if info.progress:
+        rows.append(("progress", f"{'' if info.progress.done is None else f'{info.progress.done:.0%} '}{info.progress.message}"))
+        rows += [("log", line) for line in info.progress.log]
+    rows += [("earlier run", f"{_time(run.started_at)} to {_time(run.ended_at)} on {run.worker}: {run.ended_as}") for run in info.timeline]
+    if info.error:
+        rows += [("error", f"{info.error.type}: {info.error.message}"), ("traceback", info.error.traceback)]
+    for name, value in rows:
+        if value:
+            table.add_row(name, Text(value))
+    console.print(table)
+
+
+def findings(console: Console, found: Iterable[Finding]) -> None:
+    """Show the findings of `doctor`."""
+    for one in found:
+        console.print(Text.assemble((f"{one.level:8}", LEVEL_STYLES[one.level]), (f"{one.check:12}", "bold"), one.found), soft_wrap=True)
+        if one.remedy:
+            console.print(Text(f"{'':20}remedy: {one.remedy}"), soft_wrap=True)
+
+
+def _table(title: str, *columns: str | Column) -> Table:
+    return Table(*columns, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _right(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, justify="right") for name in names)
+
+
+def _pair(p50: float | None, p99: float | None) -> str:
+    return "-" if p50 is None or p99 is None else f"{p50:,.1f} / {p99:,.1f}"
+
+
+def _percent(share: float | None) -> str:
+    """Return a share rounded down, so that 100% means all."""
+    return "-" if share is None else f"{math.floor(share * 10_000) / 100:.2f}%"
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "-"
+    if value < 100:  # noqa: PLR2004 - three digits
+        return f"{value:.1f} ms"
+    return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:,.0f} s"  # noqa: PLR2004 - three digits
+
+
+def _time(value: datetime | None) -> str:
+    return value.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if value else ""

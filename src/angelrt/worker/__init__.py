@@ -1,0 +1,212 @@
+"""A worker: the loops that claim, run and settle, and the order in which they start and stop.
+
+`run` touches no Redis; the other loops never call each other: they meet in the register of runs and in bounded batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import secrets
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import orjson
+
+from ..job import write_number
+from .claim import ClaimLoop
+from .clock import DeadlineLoop, DueLoop
+from .housekeeping import HousekeepingLoop
+from .lease import LeaseThread
+from .run import Runner
+from .running import Running
+from .settle import SettleLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from ..actor import Actor, Message
+    from ..client import Client
+    from .running import Run
+
+log = logging.getLogger("angelrt.worker")
+
+CANCELLED_WAIT_S: Final = 3.0
+FLUSH_WAIT_S: Final = 10.0
+THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
+
+
+class Worker:
+    """Runs the jobs of some queues until it is stopped. Use it as `async with`; it touches no signal handler and no logging setup.
+
+    `grace_s` is how long running jobs may go on after a stop was asked for; what is left then is cancelled and handed back.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        actors: Mapping[str, Actor[..., Any]],
+        *,
+        queues: Sequence[str],
+        concurrency: int,
+        lease_ms: int,
+        grace_s: float,
+        middleware: Sequence[Any] = (),
+        state: Any = None,
+        kind: str = "worker",
+        rebuild: Callable[[tuple[str, bytes, Any]], Message[Any]],
+    ) -> None:
+        """Prepare; starts nothing."""
+        self.id = write_number(secrets.randbits(36), 6)
+        self.queues = tuple(queues)
+        self.actors = actors
+        self.concurrency = concurrency
+        self.running = Running(concurrency)
+        self.failure: BaseException | None = None
+        self._client = client
+        self._grace_s = grace_s
+        self._kind = kind
+        self._lease_ms = lease_ms
+        self._started_s = time.time()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._settle = SettleLoop(client.store, self.id, self.running)
+        self._due = DueLoop(client.store, self.queues)
+        self._deadlines = DeadlineLoop(self.running)
+        self._runner = Runner(
+            self.running,
+            self._settle.put,
+            new_job=client.new_job,
+            middleware=middleware,
+            threads=THREADS,
+            state=state,
+            base=contextvars.copy_context(),
+            rebuild=rebuild,
+        )
+        self._claim = ClaimLoop(
+            client.store,
+            self.id,
+            self.running,
+            queues=self.queues,
+            actors=actors,
+            lease_ms=lease_ms,
+            start=self._start_run,
+            on_due=self._due.due,
+        )
+        self._lease: LeaseThread | None = None
+
+    async def __aenter__(self) -> Self:
+        """Register and start the loops. Raises ConfigError for an actor whose annotations cannot be compiled."""
+        for actor in self.actors.values():
+            actor.signature.compile()
+        await self._client.store.beat(self.id, self.info(), self.queues, list(self.actors))
+        self._lease = LeaseThread(self._client.store, self.id, self.running, lease_ms=self._lease_ms, info=self.info)
+        self._lease.start()
+        housekeeping = HousekeepingLoop(self._client.store, self.id, self._lease_ms)
+        for loop in (self._settle, self._claim, self._due, self._deadlines, housekeeping):
+            task = asyncio.create_task(loop.run(), name=f"angelrt {type(loop).__name__}")
+            task.add_done_callback(self._on_loop_end)
+            self._tasks.append(task)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop in order: claim no more, let runs finish, cancel what is left, write every verdict, hand back, leave the register."""
+        settle, claim, *others = self._tasks
+        for task in (claim, *others):
+            task.cancel()
+        await self._claim.close()
+        await asyncio.wait([claim, *others])
+        await self._wait_for_runs()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_WAIT_S):
+                await self.running.idle()
+        settle.cancel()
+        await asyncio.wait([settle])
+        if self._lease is not None:
+            await self._lease.stop()
+        await self._client.store.expire_worker(self.id, self.queues, died=False, deadline_s=FLUSH_WAIT_S)
+        self._runner.close()
+
+    async def run_ready(self, most: int) -> list[str]:
+        """Claim up to `most` ready jobs without waiting, run them to their end and return their ids: a worker driven by hand, for tests."""
+        loops = [asyncio.create_task(loop.run()) for loop in (self._settle, self._deadlines)]
+        try:
+            await self._claim.claim_once(block=False, most=most)
+            ids = list(self.running.leases)
+            await self.running.idle()
+        finally:
+            for task in loops:
+                task.cancel()
+            await asyncio.wait(loops)
+            await self._claim.close()
+            self._runner.close()
+        return ids
+
+    def stop(self) -> None:
+        """Ask the worker to stop; a second call cuts the grace short."""
+        if self._stopped.is_set():
+            self._hurry.set()
+        self._stopped.set()
+
+    async def wait_stopped(self) -> None:
+        """Return when a stop was asked for, or raise what broke a loop."""
+        await self._stopped.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    async def wait_empty(self) -> None:
+        """Return when no job is ready in the worker's queues and none runs."""
+        while True:
+            await self.running.idle()
+            keys = self._client.store.keys
+            counts = await self._client.store.commands(*[["ZCARD", keys.queue(queue)[place]] for queue in self.queues for place in (0, 2)])
+            if not any(counts) and not self.running.leases:
+                return
+            await asyncio.sleep(0.02)
+
+    def info(self, blocked_by: str | None = None) -> bytes:
+        """Return what the register shows of this worker."""
+        return orjson.dumps(
+            {
+                "type": self._kind,
+                "queues": self.queues,
+                "actors": list(self.actors),
+                "concurrency": self.concurrency,
+                "running": len(self.running.slots),
+                "processed": self.running.processed,
+                "busy_ms": self.running.busy_ms,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "blocked_by": blocked_by,
+            }
+        )
+
+    def _start_run(self, run: Run) -> None:
+        self._runner.start(run)
+        self._deadlines.started(run)
+
+    async def _wait_for_runs(self) -> None:
+        """Wait for runs within the grace, or until hurried; then cancel what is left and wait shortly for it to end."""
+        idle = asyncio.create_task(self.running.idle())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait([idle, hurry], timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        left = [run for run in self.running.slots if run.task is not None]
+        if left:
+            log.warning("%d runs did not end within the grace and are cancelled; their jobs are handed back", len(left))
+        for run in left:
+            run.cancel("shutdown")
+        await asyncio.wait([idle], timeout=CANCELLED_WAIT_S)
+        idle.cancel()
+
+    def _on_loop_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("%s broke: the worker stops", task.get_name(), exc_info=error)
+            self.failure = error
+            self._stopped.set()

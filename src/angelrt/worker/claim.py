@@ -1,0 +1,122 @@
+"""The loop that claims: it waits for room, then for work, and hands each delivery to the runner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from ..config import BATCH_MAX_JOBS
+from ..errors import RedisRefused
+from ..job import rank_ready_ms, read_record, write_number
+from ..link import REPLY_TIMEOUT_S, Link
+from ..store import BLOCK_S
+from ..views import read_run
+from .running import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..actor import Actor
+    from ..store import Claimed, Delivery, Store
+    from .running import Running
+
+log = logging.getLogger("angelrt.worker")
+
+REFUSED_PAUSE_S: Final = 1.0
+
+
+class ClaimLoop:
+    """Keeps the slots full. One claim is outstanding at a time, while it waits on a connection of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        running: Running,
+        *,
+        queues: Sequence[str],
+        actors: Mapping[str, Actor[..., Any]],
+        lease_ms: int,
+        start: Callable[[Run], None],
+        on_due: Callable[[float], None],
+    ) -> None:
+        """Keep the collaborators; `on_due` hears the next due time (ms, -1 for never) after each claim."""
+        self._store = store
+        self._worker = worker
+        self._running = running
+        self._queues = list(queues)
+        self._actors = actors
+        self._known = "\0".join(("", *actors, "")).encode()
+        self._lease_ms = lease_ms
+        self._start = start
+        self._on_due = on_due
+        self._link = Link(store.url, reply_timeout_s=REPLY_TIMEOUT_S + BLOCK_S)
+        self._named: set[str] = set()
+        self.more = True
+        """Whether the last claim left work behind, so that the next one need not wait for a marker."""
+
+    async def run(self) -> None:
+        """Claim until cancelled."""
+        while True:
+            await self._running.room()
+            try:
+                await self.claim_once(block=not self.more)
+            except RedisRefused:
+                log.exception("claims are refused; trying again in %g s", REFUSED_PAUSE_S)
+                await asyncio.sleep(REFUSED_PAUSE_S)
+
+    async def claim_once(self, *, block: bool, most: int = BATCH_MAX_JOBS) -> int:
+        """Claim for the free slots and start what came; return how many. Only a claim that waits uses the own connection."""
+        capacity = min(self._running.free, most)
+        claimed = await self._store.claim(
+            self._link if block else self._store.link,
+            self._worker,
+            write_number(secrets.randbits(60), 10),
+            queues=self._queues,
+            lease_ms=self._lease_ms,
+            capacity=capacity,
+            actors=self._known,
+            block=block,
+        )
+        self.more = claimed.again
+        self._on_due(claimed.next_due_ms)
+        self._name_missing(claimed.parked)
+        self._queues.append(self._queues.pop(0))
+        if claimed.deliveries:
+            await self._hand_over(claimed)
+        return len(claimed.deliveries)
+
+    async def close(self) -> None:
+        """Close the own connection: the server forgets a claim that waits on it."""
+        await self._link.close()
+
+    async def _hand_over(self, claimed: Claimed) -> None:
+        apart = [delivery.id.decode() for delivery in claimed.deliveries if delivery.record.endswith(b"\0")]
+        blobs = dict(zip(apart, await self._store.payloads(apart), strict=True)) if apart else {}
+        now_s = time.monotonic()
+        for delivery in claimed.deliveries:
+            run = self._run_of(delivery, blobs, claimed.now_ms, now_s)
+            if run is not None:
+                self._start(run)
+
+    def _run_of(self, delivery: Delivery, blobs: Mapping[str, bytes | None], now_ms: float, now_s: float) -> Run | None:
+        record = read_record(delivery.record)
+        state = read_run(delivery.run)
+        job_id, queue = delivery.id.decode(), delivery.queue.decode()
+        actor = self._actors[record.actor]
+        attempts_max = record.meta.get("a", actor.definition.retry.attempts)
+        timeout_s = record.meta.get("t", actor.definition.timeout_s)
+        arguments = record.arguments or blobs.get(job_id) or b""
+        return Run(
+            job_id, queue, state.token, actor, arguments, state.attempts, attempts_max, timeout_s,
+            rank_ready_ms(float(delivery.rank)), now_ms, now_s, now_s + timeout_s,
+        )  # fmt: skip
+
+    def _name_missing(self, parked: Sequence[str]) -> None:
+        for actor in parked:
+            if actor not in self._named:
+                self._named.add(actor)
+                log.warning("actor %s is not known to this worker: its jobs wait for a worker that has it", actor)

@@ -1,0 +1,128 @@
+"""The thread that keeps a worker's leases, with a connection of its own: an actor that blocks the event loop loses none.
+
+It also watches the loop: it names the actor that blocks it, and stops renewing a job once the loop has stood still longer than
+that job's timeout, so that a loop that hangs for ever does not keep its jobs for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import NoScriptError, RedisError
+
+from .. import scripts
+from ..config import BATCH_MAX_JOBS, redact
+from ..link import BlockingLink
+from ..store import Lease, as_eval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..store import Store
+    from .running import Run, Running
+
+log = logging.getLogger("angelrt.worker")
+
+BEAT_S: Final = 1.0
+RENEWALS_PER_LEASE: Final = 3
+BLOCKED_S: Final = 1.0
+PULSE_S: Final = 0.2
+STOP_WAIT_S: Final = 5.0
+
+
+class LeaseThread:
+    """Beats and renews until stopped; runs whose leases are lost are cancelled on the loop."""
+
+    def __init__(self, store: Store, worker: str, running: Running, *, lease_ms: int, info: Callable[[str | None], bytes]) -> None:
+        """Prepare; `info` gives what the register shows, with the name of the actor that blocks the loop."""
+        self._store = store
+        self._worker = worker
+        self._running = running
+        self._lease_ms = lease_ms
+        self._info = info
+        self._loop = asyncio.get_running_loop()
+        self._pulse_s = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="angelrt lease", daemon=True)
+        self._reported_s = 0.0
+
+    def start(self) -> None:
+        """Start the thread and the pulse of the loop that it watches."""
+        self._pulse()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Stop the thread; leases that are still held run out or are given back by the worker."""
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join, STOP_WAIT_S)
+
+    def _pulse(self) -> None:
+        self._pulse_s = time.monotonic()
+        if not self._stop.is_set():
+            self._loop.call_later(PULSE_S, self._pulse)
+
+    # -- in the thread -------------------------------------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        link = BlockingLink(self._store.url)
+        renew_s = self._lease_ms / 1000 / RENEWALS_PER_LEASE
+        beat_s = min(BEAT_S, renew_s)
+        next_renewal_s = time.monotonic() + renew_s
+        while not self._stop.wait(beat_s):
+            try:
+                blocked_by = self._watch_loop()
+                self._call(link, scripts.BEAT, self._store.beat_command(self._worker, self._info(blocked_by)))
+                if time.monotonic() >= next_renewal_s:
+                    next_renewal_s = time.monotonic() + renew_s
+                    self._renew(link)
+            except (RedisError, OSError) as error:
+                pause_s = random.uniform(0.1, 0.5)  # noqa: S311 - jitter
+                log.warning("leases on Redis at %s: %s; trying again in %.2f s", redact(self._store.url), error, pause_s)
+                link.close()
+                next_renewal_s = 0
+                self._stop.wait(pause_s)
+        link.close()
+
+    def _call(self, link: BlockingLink, script: scripts.Script, command: list[Any]) -> Any:
+        try:
+            return link.call(command)
+        except NoScriptError:
+            return link.call(as_eval(script, command))
+
+    def _renew(self, link: BlockingLink) -> None:
+        stood_s = time.monotonic() - self._pulse_s
+        runs = [run for run in list(self._running.leases.copy().values()) if stood_s < run.timeout_s]
+        for first in range(0, len(runs), BATCH_MAX_JOBS):
+            some = runs[first : first + BATCH_MAX_JOBS]
+            command = self._store.renew_command([Lease(run.queue, run.id, run.token) for run in some], self._lease_ms)
+            lost = {job_id.decode() for job_id in self._call(link, scripts.RENEW, command)}
+            for run in some:
+                if run.id in lost:
+                    self._loop.call_soon_threadsafe(self._lose, run)
+
+    def _lose(self, run: Run) -> None:
+        if self._running.leases.get(run.id) is run and run.task is not None and not run.task.done():
+            log.warning("%s: the lease of job %s is lost; its run is cancelled", run.actor.name, run.id)
+            run.cancel("lost")
+
+    def _watch_loop(self) -> str | None:
+        """Return the name of the actor that blocks the loop, and say so in the log: after 1 s, 2 s, 4 s and so on."""
+        stood_s = time.monotonic() - self._pulse_s
+        if stood_s < BLOCKED_S + PULSE_S:
+            self._reported_s = 0.0
+            return None
+        task = asyncio.current_task(self._loop)
+        run = next((run for run in list(self._running.slots.copy()) if run.task is task), None)
+        name = run.actor.name if run else "code outside actors"
+        if stood_s >= 2 * self._reported_s:
+            self._reported_s = stood_s
+            log.warning(
+                "the event loop has been blocked for %.1f s by %s%s; declare it as thread_actor or process_actor",
+                *(stood_s, name, f" (job {run.id})" if run else ""),
+            )
+        return name

@@ -1,0 +1,122 @@
+"""Actors that compute: one at a time in a process, which is killed when its run is cancelled.
+
+anyio starts and reuses the processes. What travels is the actor's module and name (of this worker's own declarations), and JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import anyio
+import anyio.to_process
+
+from ..actor import Actor, Actors
+from ..context import Context, enter
+from ..retry import Fail, Retry, Snooze
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DIED: Final = "ProcessDied"
+Identity = tuple[str, str, int, datetime]
+
+
+class RemoteFailure(Exception):  # noqa: N818 - stands for an error that was raised elsewhere
+    """An exception of the process, as text."""
+
+    def __init__(self, type_: str, message: str, trace: str) -> None:
+        """Keep its parts."""
+        super().__init__(message)
+        self.type = type_
+        self.message = message
+        self.traceback = trace
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether a further attempt would end the same way."""
+        return self.type in ("angelrt.errors.InvalidArguments", "angelrt.errors.PayloadTooLarge")
+
+    def describe(self) -> str:
+        """Return the remote exception in one line."""
+        return f"{self.type}: {self.message}"
+
+
+class ProcessPool:
+    """As many processes as there are processors, shared by all process actors of a worker."""
+
+    def __init__(self) -> None:
+        """Start none yet."""
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def call(self, actor: Actor[..., Any], arguments: bytes, identity: Identity) -> tuple[bytes, Sequence[Any], list[str]]:
+        """Run an actor there; return the encoded result, the buffered messages and the log lines. Raises what the actor raised."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
+        function = actor.function
+        try:
+            answer = await anyio.to_process.run_sync(
+                execute,
+                function.__module__,
+                function.__qualname__,
+                actor.name,
+                arguments,
+                identity,
+                cancellable=True,
+                limiter=self._limiter,
+            )
+        except anyio.BrokenWorkerProcess as error:
+            raise RemoteFailure(DIED, f"the process of actor {actor.name} ended while it ran the job", "") from error
+        kind, *parts = answer
+        if kind == "ok":
+            return parts[0], parts[1], parts[2]
+        if kind == "retry":
+            raise Retry(parts[0], after=parts[1])
+        if kind == "snooze":
+            raise Snooze(parts[0])
+        if kind == "fail":
+            raise Fail(parts[0])
+        raise RemoteFailure(*parts)
+
+
+def execute(module: str, qualname: str, name: str, arguments: bytes, identity: Identity) -> tuple[Any, ...]:
+    """Run in the process: find the actor where it is declared, call it, and answer in plain data that always unpickles."""
+    actor = find(module, qualname, name)
+    job_id, queue, attempt, deadline = identity
+    context: Context[None] = Context(job_id, name, queue, attempt, deadline, None)
+    enter(context)
+    try:
+        result = actor.function(**actor.signature.decode(arguments))
+        payload = actor.signature.result.encode(result)
+    except Retry as verdict:
+        return ("retry", str(verdict), verdict.after_s)
+    except Snooze as verdict:
+        return ("snooze", verdict.delay_s)
+    except Fail as verdict:
+        return ("fail", str(verdict))
+    except BaseException as error:  # noqa: BLE001 - an actor may raise anything, and not everything unpickles
+        kind = type(error)
+        name_of = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        return ("error", name_of, str(error), "".join(traceback.format_exception(error)))
+    buffered = [(message.actor.name, message.arguments, message.options) for message in context.buffered]
+    return ("ok", payload, buffered, context.lines)
+
+
+def find(module: str, qualname: str, name: str) -> Actor[..., Any]:
+    """Return an actor by the place of its function, or by its name in the module's groups and runtimes."""
+    if module not in sys.modules:
+        importlib.import_module(module)
+    found: object = sys.modules[module]
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, Actor):
+        return cast("Actor[..., Any]", found)
+    for group in vars(sys.modules[module]).values():
+        if isinstance(group, Actors) and name in group.registered:
+            return group.registered[name]
+    message = f"process actor {name} must be importable: declare it at the top level of its module, not inside a function"
+    raise TypeError(message)
