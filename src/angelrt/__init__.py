@@ -5,7 +5,7 @@ Start at `runtime.py` and follow a job: send -> store -> claim -> run -> settle.
 
 from .actor import Actor, Actors, AsyncActor, Message, RemoteActor, SyncActor
 from .config import Keep, Retention
-from .context import Context
+from .context import Context, Middleware
 from .errors import (
     AngelError,
     ConfigError,
@@ -44,6 +44,7 @@ __all__ = [
     "JobNotFound",
     "Keep",
     "Message",
+    "Middleware",
     "PayloadTooLarge",
     "RedisFull",
     "RedisRefused",

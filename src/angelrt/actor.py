@@ -327,7 +327,7 @@ class Actors:
     def remote(
         self, *, name: str, queue: str | None = None, priority: int = PRIORITY_DEFAULT
     ) -> Callable[[Callable[P, R]], RemoteActor[P, R]]:
-        """Declare the signature of an actor of another service, as a `def` without a body.
+        """Declare the signature of an actor of another service, as a `def` whose body is `raise NotImplementedError`.
 
         Raises InvalidOptions and ConfigError.
         """

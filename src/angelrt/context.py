@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 from typing_extensions import TypeVar
 
 from .errors import RuntimeNotOpen
+from .job import at_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from .actor import Message
@@ -26,21 +27,22 @@ class Context(Generic[S]):
     """One run of a job, seen from inside its actor; get it by `rt.context` or `Context.current()`.
 
     `job_id` is stable over all runs of the job: use it as the idempotency key of effects outside Redis. `attempt` counts from 1.
-    `deadline` is the UTC time at which the run is cancelled. `state` is what the runtime's lifespan yielded.
+    `state` is what the runtime's lifespan yielded.
     """
 
     job_id: str
     actor: str
     queue: str
     attempt: int
-    deadline: datetime
     state: S
+    deadline_ms: float = 0.0
     done: float | None = None
     message: str = ""
     lines: list[str] = field(default_factory=list[str])
     buffered: list[Message[Any]] = field(default_factory=list["Message[Any]"])
     why_cancelled: str = ""
-    on_note: Callable[[], None] | None = None
+    on_note: Callable[[Context[Any]], None] | None = None
+    note_scheduled: bool = False
 
     @staticmethod
     def current() -> Context[Any]:
@@ -50,6 +52,11 @@ class Context(Generic[S]):
             message = "there is no current job: the context exists only inside an actor that a worker runs"
             raise RuntimeNotOpen(message)
         return found
+
+    @property
+    def deadline(self) -> datetime:
+        """The UTC time at which the run is cancelled."""
+        return at_ms(self.deadline_ms)
 
     @property
     def cancelled(self) -> bool:
@@ -74,7 +81,7 @@ class Context(Generic[S]):
 
     def _note(self) -> None:
         if self.on_note is not None:
-            self.on_note()
+            self.on_note(self)
 
 
 _current: ContextVar[Context[Any] | None] = ContextVar("angelrt_context", default=None)
@@ -83,3 +90,7 @@ _current: ContextVar[Context[Any] | None] = ContextVar("angelrt_context", defaul
 def enter(context: Context[Any]) -> None:
     """Make a context current in the task or thread that calls."""
     _current.set(context)
+
+
+Middleware = Callable[[Context[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""`async def middleware(context, call_next)`: wraps a run; returns what `await call_next()` returns, or something in its place."""

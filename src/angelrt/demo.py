@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -37,7 +38,7 @@ except ModuleNotFoundError as missing:
     raise ConfigError(message) from missing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from anyio.abc import Process
 
@@ -163,7 +164,8 @@ def main(photos: Path | None, output: Path, url: str | None, *, as_json: bool = 
     address = url or f"embedded://{output / 'server'}"
     console = Console(stderr=as_json)
     paths = sorted(path for path in folder.iterdir() if path.name != _MARKER)
-    outcome, tally = anyio.run(run_demo, paths, output, address, Console(stderr=True, quiet=as_json))
+    with _stoppable():
+        outcome, tally = anyio.run(run_demo, paths, output, address, Console(stderr=True, quiet=as_json))
     if as_json:
         sys.stdout.write(orjson.dumps(asdict(outcome)).decode() + "\n")
     else:
@@ -228,6 +230,16 @@ async def _worker_registered() -> None:
     """Wait for a worker of the queue, so that the pickup that is measured is the queue's and not the start of a process."""
     while not any(photo_processing.QUEUE in worker.queues for worker in await rt.workers()):  # noqa: ASYNC110 - another process registers
         await anyio.sleep(REGISTER_PAUSE_S)
+
+
+@contextmanager
+def _stoppable() -> Generator[None]:
+    """Let SIGTERM end the demo as Ctrl-C does, or its worker would go on without it."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @asynccontextmanager

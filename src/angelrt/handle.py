@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from .client import Client
     from .job import JobInfo, Status
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job(Generic[R]):
+class Job(Generic[R_co]):
     """The handle of one job. `created` tells whether this send made it, or whether the id belonged to an earlier one."""
 
     id: str
     created: bool
     _client: Client
-    _actor: Actor[Any, R] | None
+    _actor: Actor[Any, R_co] | None
 
-    async def result(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - seconds, as users expect it
+    async def result(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109 - seconds, as users expect it
         """Wait for the job to end and return its result; woken by the server, without polling.
 
         Raises JobFailed with the remote traceback, JobCancelled, JobNotFound, ResultDecodeError, and the built-in TimeoutError after
@@ -44,7 +44,7 @@ class Job(Generic[R]):
         """Return pending, processing, completed, failed or cancelled. Raises JobNotFound."""
         return (await self.info()).status
 
-    def result_sync(self, timeout: float | None = None) -> R:
+    def result_sync(self, timeout: float | None = None) -> R_co:
         """Do what `result` does, from code that is not asynchronous."""
         return self._client.run_sync(lambda: self.result(timeout))
 

@@ -16,15 +16,18 @@ from redis import Redis
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry as BlockingRetry
 
 from .errors import RedisRefused
+from .scripts import as_eval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from redis.asyncio.connection import AbstractConnection
+
+    from .scripts import Script
 
 CONNECT_TIMEOUT_S: Final = 5.0
 REPLY_TIMEOUT_S: Final = 5.0
@@ -141,7 +144,7 @@ class Link:
         if self._connection is not connection:
             return
         self._connection = None
-        if self._reader is not None:
+        if self._reader is not None and self._reader is not asyncio.current_task():
             self._reader.cancel()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -177,13 +180,24 @@ class BlockingLink:
             single_connection_client=True,
         )
 
-    def call(self, command: Sequence[Any]) -> Any:
-        """Send one command and return its reply. Raises what redis-py raises."""
-        return cast("Any", self._redis.execute_command(*command))  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
+    def call(self, script: Script, command: Sequence[Any]) -> Any:
+        """Send a script's command and return its reply. Raises LinkLost for whatever goes wrong, the connection being closed then."""
+        try:
+            return self._send(script, command)
+        except (RedisError, OSError) as error:
+            self._redis.close()
+            raise LinkLost(str(error) or type(error).__name__) from error
 
     def close(self) -> None:
         """Close the connection; a later call opens a new one."""
         self._redis.close()
+
+    def _send(self, script: Script, command: Sequence[Any]) -> Any:
+        execute: Callable[..., Any] = self._redis.execute_command  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        try:
+            return execute(*command)
+        except NoScriptError:
+            return execute(*as_eval(script, command))
 
 
 def _pack(command: Sequence[Any]) -> bytes:

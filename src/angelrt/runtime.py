@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 import os
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
 
 from .actor import QUEUE_DEFAULT, Actors, Message, check_queue, send_options
 from .config import EVENTS_MAX, Retention, redact, resolve_url
-from .context import Context
+from .context import Context, Middleware
 from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
 from .keys import Keys
 from .retry import seconds
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import datetime, timedelta
     from types import TracebackType
@@ -59,7 +59,7 @@ class Runtime(Actors, Generic[S]):
         queue: str = QUEUE_DEFAULT,
         lifespan: Callable[[], AbstractAsyncContextManager[S]] | None = None,
         imports: Sequence[str] = (),
-        middleware: Sequence[Callable[[Context[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]]] = (),
+        middleware: Sequence[Middleware] = (),
         lease: float | timedelta = LEASE_S,
         retention: Retention | None = None,
         events: bool = True,
@@ -172,9 +172,22 @@ class Runtime(Actors, Generic[S]):
             return await client.send_plain(actor, check_queue(queue or self._queue), arguments or {}, options)
         return await client.send(Message(known, known.signature.encode((), arguments or {}), options))
 
-    def send_sync(self, actor: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Job[Any]:
+    def send_sync(
+        self,
+        actor: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 - the field's word
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        timeout: float | timedelta | None = None,
+        attempts: int | None = None,
+    ) -> Job[Any]:
         """Do what `send` does, from code that is not asynchronous."""
-        return self._run_sync(lambda: self.send(actor, arguments, **options))
+        options = {"id": id, "delay": delay, "at": at, "priority": priority, "queue": queue, "timeout": timeout, "attempts": attempts}
+        return self._run_sync(lambda: self.send(actor, arguments, **cast("dict[str, Any]", options)))
 
     async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
         """Send many messages, up to 200 in a round trip, and return their handles in order; see `Actor.send` for what it raises."""

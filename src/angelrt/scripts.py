@@ -6,7 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,8 @@ INSPECT: Final = Script("inspect", ("jobs", "runs", "results", "notes", "complet
 SCRIPTS: Final = {
     script.name: script for script in (ENQUEUE, CLAIM, SETTLE, SETTLE_WITH_CHILDREN, RENEW, TICK, BEAT, EXPIRE_WORKER, WATCH, INSPECT)
 }
+
+
+def as_eval(script: Script, command: Sequence[Any]) -> list[Any]:
+    """Return the command that carries the script's text, for a server that does not know it yet."""
+    return ["EVAL", script.source, *command[2:]]

@@ -147,11 +147,6 @@ def evalsha(keys: Keys, script: Script, queue_keys: Sequence[str], arguments: Se
     return ["EVALSHA", script.sha, len(own) + len(queue_keys), *own, *queue_keys, *arguments]
 
 
-def as_eval(script: Script, command: Sequence[Any]) -> list[Any]:
-    """Return the command that carries the script's text, for a server that does not know it yet."""
-    return ["EVAL", script.source, *command[2:]]
-
-
 class Store:
     """The verbs of one partition over one shared connection."""
 
@@ -369,7 +364,7 @@ class Store:
         """Store payloads and their jobs together: neither stands without the other, whatever breaks in between."""
         reply = await self._exec(blobs, command)
         if isinstance(reply, NoScriptError):
-            reply = await self._exec(blobs, as_eval(script, command))
+            reply = await self._exec(blobs, scripts.as_eval(script, command))
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -384,7 +379,7 @@ class Store:
     async def _once(self, link: Link, script: Script, command: list[Any], before: Sequence[list[Any]] = ()) -> Any:
         reply = (await link.call(*before, command))[-1]
         if isinstance(reply, NoScriptError):
-            reply = (await link.call(as_eval(script, command)))[0]
+            reply = (await link.call(scripts.as_eval(script, command)))[0]
         if isinstance(reply, Exception):
             raise reply
         return reply

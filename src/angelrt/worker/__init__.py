@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
+from ..errors import RedisRefused, RedisUnavailable
 from ..job import write_number
 from .claim import ClaimLoop
 from .clock import DeadlineLoop, DueLoop
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from ..actor import Actor, Message
     from ..client import Client
-    from .running import Run
 
 log = logging.getLogger("angelrt.worker")
 
@@ -82,6 +82,7 @@ class Worker:
         self._runner = Runner(
             self.running,
             self._settle.put,
+            begun=self._deadlines.started,
             new_job=client.new_job,
             middleware=middleware,
             threads=THREADS,
@@ -96,7 +97,7 @@ class Worker:
             queues=self.queues,
             actors=actors,
             lease_ms=lease_ms,
-            start=self._start_run,
+            start=self._runner.start,
             on_due=self._due.due,
         )
         self._lease: LeaseThread | None = None
@@ -130,7 +131,10 @@ class Worker:
         await asyncio.wait([settle])
         if self._lease is not None:
             await self._lease.stop()
-        await self._client.store.expire_worker(self.id, self.queues, died=False, deadline_s=FLUSH_WAIT_S)
+        try:
+            await self._client.store.expire_worker(self.id, self.queues, died=False, deadline_s=FLUSH_WAIT_S)
+        except (RedisUnavailable, RedisRefused) as reason:
+            log.warning("what this worker still holds could not be handed back and runs out with its lease: %s", reason)
         self._runner.close()
 
     async def run_ready(self, most: int) -> list[str]:
@@ -187,12 +191,10 @@ class Worker:
             }
         )
 
-    def _start_run(self, run: Run) -> None:
-        self._runner.start(run)
-        self._deadlines.started(run)
-
     async def _wait_for_runs(self) -> None:
-        """Wait for runs within the grace, or until hurried; then cancel what is left and wait shortly for it to end."""
+        """Hand back what has not begun; wait for the rest within the grace, or until hurried; then cancel what is left."""
+        for run in [run for run in self.running.slots if not run.begun and run.task is not None]:
+            run.cancel("shutdown")
         idle = asyncio.create_task(self.running.idle())
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([idle, hurry], timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)

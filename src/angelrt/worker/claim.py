@@ -98,11 +98,9 @@ class ClaimLoop:
         blobs = dict(zip(apart, await self._store.payloads(apart), strict=True)) if apart else {}
         now_s = time.monotonic()
         for delivery in claimed.deliveries:
-            run = self._run_of(delivery, blobs, claimed.now_ms, now_s)
-            if run is not None:
-                self._start(run)
+            self._start(self._run_of(delivery, blobs, claimed.now_ms, now_s))
 
-    def _run_of(self, delivery: Delivery, blobs: Mapping[str, bytes | None], now_ms: float, now_s: float) -> Run | None:
+    def _run_of(self, delivery: Delivery, blobs: Mapping[str, bytes | None], now_ms: float, now_s: float) -> Run:
         record = read_record(delivery.record)
         state = read_run(delivery.run)
         job_id, queue = delivery.id.decode(), delivery.queue.decode()
@@ -112,7 +110,7 @@ class ClaimLoop:
         arguments = record.arguments or blobs.get(job_id) or b""
         return Run(
             job_id, queue, state.token, actor, arguments, state.attempts, attempts_max, timeout_s,
-            rank_ready_ms(float(delivery.rank)), now_ms, now_s, now_s + timeout_s,
+            rank_ready_ms(float(delivery.rank)), now_ms, now_s,
         )  # fmt: skip
 
     def _name_missing(self, parked: Sequence[str]) -> None:

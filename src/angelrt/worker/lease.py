@@ -11,14 +11,12 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
-
-from redis.exceptions import NoScriptError, RedisError
+from typing import TYPE_CHECKING, Final
 
 from .. import scripts
 from ..config import BATCH_MAX_JOBS, redact
-from ..link import BlockingLink
-from ..store import Lease, as_eval
+from ..link import BlockingLink, LinkLost
+from ..store import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,23 +74,16 @@ class LeaseThread:
         while not self._stop.wait(beat_s):
             try:
                 blocked_by = self._watch_loop()
-                self._call(link, scripts.BEAT, self._store.beat_command(self._worker, self._info(blocked_by)))
+                link.call(scripts.BEAT, self._store.beat_command(self._worker, self._info(blocked_by)))
                 if time.monotonic() >= next_renewal_s:
                     next_renewal_s = time.monotonic() + renew_s
                     self._renew(link)
-            except (RedisError, OSError) as error:
+            except LinkLost as error:
                 pause_s = random.uniform(0.1, 0.5)  # noqa: S311 - jitter
                 log.warning("leases on Redis at %s: %s; trying again in %.2f s", redact(self._store.url), error, pause_s)
-                link.close()
                 next_renewal_s = 0
                 self._stop.wait(pause_s)
         link.close()
-
-    def _call(self, link: BlockingLink, script: scripts.Script, command: list[Any]) -> Any:
-        try:
-            return link.call(command)
-        except NoScriptError:
-            return link.call(as_eval(script, command))
 
     def _renew(self, link: BlockingLink) -> None:
         stood_s = time.monotonic() - self._pulse_s
@@ -100,7 +91,7 @@ class LeaseThread:
         for first in range(0, len(runs), BATCH_MAX_JOBS):
             some = runs[first : first + BATCH_MAX_JOBS]
             command = self._store.renew_command([Lease(run.queue, run.id, run.token) for run in some], self._lease_ms)
-            lost = {job_id.decode() for job_id in self._call(link, scripts.RENEW, command)}
+            lost = {job_id.decode() for job_id in link.call(scripts.RENEW, command)}
             for run in some:
                 if run.id in lost:
                     self._loop.call_soon_threadsafe(self._lose, run)

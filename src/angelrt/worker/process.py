@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -18,32 +16,13 @@ import anyio.to_process
 from ..actor import Actor, Actors
 from ..context import Context, enter
 from ..retry import Fail, Retry, Snooze
+from .failure import RemoteFailure, traceback_of, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DIED: Final = "ProcessDied"
-Identity = tuple[str, str, int, datetime]
-
-
-class RemoteFailure(Exception):  # noqa: N818 - stands for an error that was raised elsewhere
-    """An exception of the process, as text."""
-
-    def __init__(self, type_: str, message: str, trace: str) -> None:
-        """Keep its parts."""
-        super().__init__(message)
-        self.type = type_
-        self.message = message
-        self.traceback = trace
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether a further attempt would end the same way."""
-        return self.type in ("angelrt.errors.InvalidArguments", "angelrt.errors.PayloadTooLarge")
-
-    def describe(self) -> str:
-        """Return the remote exception in one line."""
-        return f"{self.type}: {self.message}"
+Identity = tuple[str, str, int, float]
 
 
 class ProcessPool:
@@ -51,12 +30,13 @@ class ProcessPool:
 
     def __init__(self) -> None:
         """Start none yet."""
+        self.size = os.cpu_count() or 1
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def call(self, actor: Actor[..., Any], arguments: bytes, identity: Identity) -> tuple[bytes, Sequence[Any], list[str]]:
         """Run an actor there; return the encoded result, the buffered messages and the log lines. Raises what the actor raised."""
         if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
+            self._limiter = anyio.CapacityLimiter(self.size)
         function = actor.function
         try:
             answer = await anyio.to_process.run_sync(
@@ -86,8 +66,8 @@ class ProcessPool:
 def execute(module: str, qualname: str, name: str, arguments: bytes, identity: Identity) -> tuple[Any, ...]:
     """Run in the process: find the actor where it is declared, call it, and answer in plain data that always unpickles."""
     actor = find(module, qualname, name)
-    job_id, queue, attempt, deadline = identity
-    context: Context[None] = Context(job_id, name, queue, attempt, deadline, None)
+    job_id, queue, attempt, deadline_ms = identity
+    context: Context[None] = Context(job_id, name, queue, attempt, None, deadline_ms=deadline_ms)
     enter(context)
     try:
         result = actor.function(**actor.signature.decode(arguments))
@@ -99,9 +79,7 @@ def execute(module: str, qualname: str, name: str, arguments: bytes, identity: I
     except Fail as verdict:
         return ("fail", str(verdict))
     except BaseException as error:  # noqa: BLE001 - an actor may raise anything, and not everything unpickles
-        kind = type(error)
-        name_of = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        return ("error", name_of, str(error), "".join(traceback.format_exception(error)))
+        return ("error", type_name(error), str(error), traceback_of(error))
     buffered = [(message.actor.name, message.arguments, message.options) for message in context.buffered]
     return ("ok", payload, buffered, context.lines)
 

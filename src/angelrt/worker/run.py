@@ -7,22 +7,20 @@ import contextvars
 import logging
 import math
 import time
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from .. import stats
-from ..config import TEXT_MAX_CHARS
-from ..context import Context, enter
+from ..context import Context, Middleware, enter
 from ..errors import InvalidArguments, PayloadTooLarge
-from ..job import at_ms
 from ..retry import Fail, Retry, Snooze
 from ..store import Verdict
-from .process import ProcessPool, RemoteFailure
+from .failure import RemoteFailure, Timeout, WorkerLost, describe, failure_json
+from .process import ProcessPool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -35,30 +33,22 @@ log = logging.getLogger("angelrt.worker")
 
 NOTE_PAUSE_S: Final = 0.5
 """A run's notes (progress, log) are written at most this often, and once more when it ends."""
-PACKAGE: Final = str(Path(__file__).parent.parent)
 NOTHING: Final = b"null"
 HOPELESS: Final = (Fail, InvalidArguments, PayloadTooLarge)
 """What would end the same way in every further attempt."""
 
 
-class Timeout(Exception):  # noqa: N818 - stands in the record of a failed job under this name
-    """The run lasted longer than the actor's timeout."""
-
-
-class WorkerLost(Exception):  # noqa: N818 - stands in the record of a failed job under this name
-    """The job's worker died or hung in its last permitted run, so that nobody could write how it ended."""
-
-
 class Runner:
-    """Turns runs into verdicts. `put` takes each verdict; `new_job` makes the stored form of a buffered message."""
+    """Turns runs into verdicts. `put` takes each verdict, `begun` hears of each call, `new_job` gives the stored form of a message."""
 
     def __init__(
         self,
         running: Running,
         put: Callable[[Verdict], None],
         *,
+        begun: Callable[[Run], None],
         new_job: Callable[[Message[Any]], NewJob],
-        middleware: Sequence[Callable[[Context[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]]],
+        middleware: Sequence[Middleware],
         threads: int,
         state: Any,
         base: contextvars.Context,
@@ -69,8 +59,11 @@ class Runner:
         self._put = put
         self._new_job = new_job
         self._middleware = middleware
+        self._begun = begun
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="angelrt actor")
         self._processes = ProcessPool()
+        self._places = {"thread": asyncio.Semaphore(threads), "process": asyncio.Semaphore(self._processes.size)}
+        self._loop = asyncio.get_running_loop()
         self._state = state
         self._base = base
         self._rebuild = rebuild
@@ -85,13 +78,7 @@ class Runner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _execute(self, run: Run) -> None:
-        begun_s = time.monotonic()
-        run.started_ms += (begun_s - run.started_s) * 1000
-        run.started_s = begun_s
-        context = run.context = Context(
-            run.id, run.actor.name, run.queue, run.attempt, at_ms(run.started_ms + run.timeout_s * 1000), self._state
-        )
-        context.on_note = _NoteSender(run, self._put)
+        context = run.context = Context(run.id, run.actor.name, run.queue, run.attempt, self._state, on_note=self._noted)
         try:
             enter(context)
             verdict = await self._judged(run, context)
@@ -118,42 +105,70 @@ class Runner:
         return self._verdict(run, "c", payload=payload, children=children)
 
     async def _called(self, run: Run, context: Context[Any]) -> bytes:
-        """Decode, call and encode; processes do all three on their side."""
+        """Wait for a thread or process where the actor needs one, then call; from here the run's timeout counts."""
+        place = self._places.get(run.actor.definition.kind)
+        if place is not None:
+            await place.acquire()
+        try:
+            run.begin()
+            context.deadline_ms = run.started_ms + run.timeout_s * 1000
+            self._begun(run)
+            if run.actor.definition.kind == "process":
+                return await self._in_process(run, context)
+            return await self._in_worker(run, context)
+        finally:
+            if place is not None and not run.hangs:
+                place.release()
+
+    async def _in_worker(self, run: Run, context: Context[Any]) -> bytes:
+        """Decode, call and encode."""
         actor = run.actor
-        if actor.definition.kind == "process":
-            return await self._in_process(run, context)
         arguments = actor.signature.decode(run.arguments)
-
-        async def call() -> Any:
-            if actor.definition.kind == "async":
-                return await actor.function(**arguments)
-            return await self._in_thread(run, arguments)
-
+        call = partial(actor.function, **arguments) if actor.definition.kind == "async" else partial(self._in_thread, run, arguments)
         result = await (through(self._middleware, context, call) if self._middleware else call())
         return NOTHING if result is None else actor.signature.result.encode(result)
 
     async def _in_thread(self, run: Run, arguments: dict[str, Any]) -> Any:
-        """Call in a thread. A thread cannot be killed: at the timeout the verdict is written, and the slot stays occupied."""
+        """Call in a thread. A thread cannot be killed: at the timeout the verdict is written, and thread and slot stay occupied."""
         variables = contextvars.copy_context()
         future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: variables.run(run.actor.function, **arguments))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            if not future.done() and run.why_cancelled:
+            if not future.done():
                 log.warning("%s: the thread of job %s goes on after %s and keeps its slot", run.actor.name, run.id, run.why_cancelled)
+                run.hangs = True
                 occupied = replace(run, task=None)
                 self._running.slots.add(occupied)
-                future.add_done_callback(lambda _: self._running.end(occupied))
+                future.add_done_callback(lambda _: self._thread_ended(occupied))
             raise
+
+    def _thread_ended(self, occupied: Run) -> None:
+        self._running.end(occupied)
+        self._places["thread"].release()
 
     async def _in_process(self, run: Run, context: Context[Any]) -> bytes:
         async def call() -> Any:
-            return await self._processes.call(run.actor, run.arguments, (run.id, run.queue, run.attempt, context.deadline))
+            return await self._processes.call(run.actor, run.arguments, (run.id, run.queue, run.attempt, context.deadline_ms))
 
         payload, buffered, lines = await (through(self._middleware, context, call) if self._middleware else call())
         context.buffered.extend(map(self._rebuild, buffered))
         context.lines.extend(lines)
         return bytes(payload)
+
+    # -- notes -----------------------------------------------------------------------------------------------------------------------
+
+    def _noted(self, context: Context[Any]) -> None:
+        """Hear, from the loop or a thread, that a run said something; it is written soon, and not for each word."""
+        if not context.note_scheduled:
+            context.note_scheduled = True
+            self._loop.call_soon_threadsafe(self._loop.call_later, NOTE_PAUSE_S, self._send_note, context)
+
+    def _send_note(self, context: Context[Any]) -> None:
+        context.note_scheduled = False
+        run = self._running.leases.get(context.job_id)
+        if run is not None and run.context is context and run in self._running.slots:
+            self._put(note(run, context))
 
     # -- verdicts ------------------------------------------------------------------------------------------------------------------
 
@@ -188,65 +203,10 @@ class Runner:
         return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, stats.bucket(elapsed_ms), children)
 
 
-class _NoteSender:
-    """Puts a note at once for the first word of a run, then at most one for each pause; callable from threads."""
-
-    __slots__ = ("_loop", "_put", "_run", "_scheduled")
-
-    def __init__(self, run: Run, put: Callable[[Verdict], None]) -> None:
-        self._run = run
-        self._put = put
-        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self._scheduled = False
-
-    def __call__(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon_threadsafe(self._loop.call_later, NOTE_PAUSE_S, self._send)
-
-    def _send(self) -> None:
-        self._scheduled = False
-        if self._run.task is not None and not self._run.task.done() and self._run.context is not None:
-            self._put(note(self._run, self._run.context))
-
-
 def note(run: Run, context: Context[Any]) -> Verdict:
     """Return the note of what a run said of itself so far."""
     payload = orjson.dumps({"done": context.done, "message": context.message, "log": context.lines})
     return Verdict(run.queue, run.id, run.token, "n", 0, payload, "", "", "")
-
-
-def failure_json(actor: str, error: BaseException) -> bytes:
-    """Return an error as it is stored: actor, qualified type, text and traceback, bounded."""
-    if isinstance(error, RemoteFailure):
-        parts = (error.type, error.message, error.traceback)
-    else:
-        lines = traceback.format_exception(type(error), error, _own_frames_skipped(error))
-        parts = (type_name(error), str(error), "".join(lines))
-    kind, message, trace = (
-        text if len(text) <= TEXT_MAX_CHARS else f"{text[: TEXT_MAX_CHARS // 2]}\n[...]\n{text[-TEXT_MAX_CHARS // 2 :]}" for text in parts
-    )
-    failure = {"actor": actor, "type": kind, "message": message, "traceback": trace}
-    return orjson.dumps({name: text.encode("utf-8", "replace").decode() for name, text in failure.items()})
-
-
-def type_name(error: BaseException) -> str:
-    """Return the qualified name of an exception's type, without `builtins`."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception in one line."""
-    return error.describe() if isinstance(error, RemoteFailure) else f"{type_name(error)}: {error}"
-
-
-def _own_frames_skipped(error: BaseException) -> Any:
-    """Return the traceback from the first frame that is not of this package, so that people see their own code."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(PACKAGE) and frame.tb_next is not None:
-        frame = frame.tb_next
-    return frame
 
 
 async def through(middleware: Sequence[Any], context: Context[Any], call: Callable[[], Awaitable[Any]]) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +28,20 @@ class Run:
     ready_ms: float
     started_ms: float
     started_s: float
-    deadline_s: float
+    deadline_s: float = math.inf
+    begun: bool = False
+    hangs: bool = False
     task: asyncio.Task[None] | None = None
     context: Context[Any] | None = None
     why_cancelled: str = ""
+
+    def begin(self) -> None:
+        """Note that the actor is called now: from here its timeout counts, not while it waits for a thread or a process."""
+        now_s = time.monotonic()
+        self.started_ms += (now_s - self.started_s) * 1000
+        self.started_s = now_s
+        self.deadline_s = now_s + self.timeout_s
+        self.begun = True
 
     def cancel(self, why: str) -> None:
         """Ask the run to stop, with the reason (timeout, lost, shutdown); a second call asks again, for a run that swallowed the first."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..config import BATCH_MAX_BYTES, BATCH_MAX_JOBS
 from ..errors import RedisFull, RedisRefused
-from .run import failure_json
+from .failure import failure_json
 
 if TYPE_CHECKING:
     from ..store import Store, Verdict

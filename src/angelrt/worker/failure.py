@@ -1,0 +1,73 @@
+"""How a run fails, and how that is written down: type, text and traceback, bounded."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from ..config import TEXT_MAX_CHARS
+
+PACKAGE: Final = str(Path(__file__).parent.parent)
+
+
+class Timeout(Exception):  # noqa: N818 - stands in the record of a failed job under this name
+    """The run lasted longer than the actor's timeout."""
+
+
+class WorkerLost(Exception):  # noqa: N818 - stands in the record of a failed job under this name
+    """The job's worker died or hung in its last permitted run, so that nobody could write how it ended."""
+
+
+class RemoteFailure(Exception):  # noqa: N818 - stands for an error that was raised elsewhere
+    """An exception of the process, as text."""
+
+    def __init__(self, type_: str, message: str, trace: str) -> None:
+        """Keep its parts."""
+        super().__init__(message)
+        self.type = type_
+        self.message = message
+        self.traceback = trace
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether a further attempt would end the same way."""
+        return self.type in ("angelrt.errors.InvalidArguments", "angelrt.errors.PayloadTooLarge")
+
+    def describe(self) -> str:
+        """Return the remote exception in one line."""
+        return f"{self.type}: {self.message}"
+
+
+def failure_json(actor: str, error: BaseException) -> bytes:
+    """Return an error as it is stored: actor, qualified type, text and traceback, bounded."""
+    if isinstance(error, RemoteFailure):
+        parts = (error.type, error.message, error.traceback)
+    else:
+        parts = (type_name(error), str(error), traceback_of(error))
+    kind, message, trace = (
+        text if len(text) <= TEXT_MAX_CHARS else f"{text[: TEXT_MAX_CHARS // 2]}\n[...]\n{text[-TEXT_MAX_CHARS // 2 :]}" for text in parts
+    )
+    failure = {"actor": actor, "type": kind, "message": message, "traceback": trace}
+    return orjson.dumps({name: text.encode("utf-8", "replace").decode() for name, text in failure.items()})
+
+
+def type_name(error: BaseException) -> str:
+    """Return the qualified name of an exception's type, without `builtins`."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in one line."""
+    return error.describe() if isinstance(error, RemoteFailure) else f"{type_name(error)}: {error}"
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the traceback from the first frame that is not of this package, so that people see their own code."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(PACKAGE) and frame.tb_next is not None:
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame))
