@@ -1,6 +1,7 @@
 """`python -m angelrt`."""
 
-from .cli import main
-
 if __name__ == "__main__":
+    # Processes of process actors run this file again under another name: nothing may be loaded for them, nor by a relative name.
+    from angelrt.cli import main
+
     main()

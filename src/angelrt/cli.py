@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from . import logs, tables
-from .config import URL_VARIABLE
+from .config import NAMESPACE_DEFAULT, NAMESPACE_VARIABLE, URL_VARIABLE
 from .errors import AngelError, ConfigError, InvalidOptions
 from .runtime import Runtime
 
@@ -37,8 +37,9 @@ GRACE_S: Final = 25.0
 DEV_DIRECTORY: Final = ".angelrt"
 
 Target = Annotated[str, typer.Argument(help="the runtime, as MODULE:NAME", metavar="APP:RT")]
-Url = Annotated[str | None, typer.Option(envvar=URL_VARIABLE, help="address of the server, over the runtime's own")]
-Namespace = Annotated[str, typer.Option(envvar="ANGELRT_NAMESPACE", help="namespace of the application on the server")]
+Url = Annotated[str | None, typer.Option(envvar=URL_VARIABLE, help="address of the server")]
+WorkerUrl = Annotated[str | None, typer.Option(help=f"server, instead of the runtime's own or {URL_VARIABLE}")]
+Namespace = Annotated[str, typer.Option(envvar=NAMESPACE_VARIABLE, help="namespace of the application on the server")]
 Json = Annotated[bool, typer.Option("--json", help="write JSON for programs")]
 Queues = Annotated[str | None, typer.Option(envvar="ANGELRT_QUEUES", help="queues to serve, as a,b; default: those of the actors")]
 Concurrency = Annotated[int, typer.Option(envvar="ANGELRT_CONCURRENCY", min=1, help="jobs at a time")]
@@ -67,7 +68,7 @@ def worker(
     *,
     queues: Queues = None,
     concurrency: Concurrency = CONCURRENCY,
-    url: Url = None,
+    url: WorkerUrl = None,
     modules: Import = None,
     grace: Grace = GRACE_S,
     burst: Burst = False,
@@ -152,7 +153,7 @@ def demo(*, photos: Annotated[Path | None, typer.Option(help="folder of photogra
 
 
 @app.command()
-def stats(*, url: Url = None, namespace: Namespace = "angelrt", as_json: Json = False) -> None:
+def stats(*, url: Url = None, namespace: Namespace = NAMESPACE_DEFAULT, as_json: Json = False) -> None:
     """Show pickup latency, completion rate and waiting jobs of the whole fleet over the last day."""
 
     async def show() -> None:
@@ -167,7 +168,7 @@ def stats(*, url: Url = None, namespace: Namespace = "angelrt", as_json: Json = 
 
 
 @app.command()
-def job(job_id: Annotated[str, typer.Argument(metavar="ID")], *, url: Url = None, namespace: Namespace = "angelrt",
+def job(job_id: Annotated[str, typer.Argument(metavar="ID")], *, url: Url = None, namespace: Namespace = NAMESPACE_DEFAULT,
         as_json: Json = False) -> None:  # fmt: skip
     """Show all that is known of a job."""
 
@@ -183,7 +184,7 @@ def job(job_id: Annotated[str, typer.Argument(metavar="ID")], *, url: Url = None
 
 
 @app.command()
-def doctor(*, url: Url = None, namespace: Namespace = "angelrt", as_json: Json = False) -> None:
+def doctor(*, url: Url = None, namespace: Namespace = NAMESPACE_DEFAULT, as_json: Json = False) -> None:
     """Examine the server; exit code 1 when something would lose jobs or stop them."""
     from . import doctor as practice  # noqa: PLC0415 - loads redis
 

@@ -15,7 +15,7 @@ from .errors import InvalidArguments, JobNotFound, PayloadTooLarge, RedisRefused
 from .group_commit import GroupCommit
 from .handle import Job
 from .inbox import Inbox
-from .job import PRIORITY_DEFAULT, IdMaker, JobInfo, write_number, write_record
+from .job import NONCE_CHARS, PRIORITY_DEFAULT, IdMaker, JobInfo, write_number, write_record
 from .store import NewJob, Store
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Client:
         when = "" if options.delay_s is None else f"+{options.delay_s * 1000:.0f}"
         if options.at_ms is not None:
             when = f"{options.at_ms:.0f}"
-        nonce = self._ids.nonce if options.id is None else write_number(secrets.randbits(24), 4)
+        nonce = self._ids.nonce if options.id is None else write_number(secrets.randbits(24), NONCE_CHARS)
         blob = arguments if len(arguments) > BLOB_MIN_BYTES else None
         record = write_record(actor, nonce, meta, b"" if blob else arguments)
         return NewJob(queue, options.id or self._ids.next(), record, None if priority == PRIORITY_DEFAULT else priority, when, blob)
@@ -158,8 +158,7 @@ class Client:
     async def infos(self, ids: Sequence[str]) -> list[JobInfo]:
         """Return what is known of each job. Raises JobNotFound."""
         placed = await self.store.inspect(ids)
-        apart = [job.id for job in placed if job.record and views.is_apart(job)]
-        blobs = dict(zip(apart, await self.store.payloads(apart), strict=True))
+        blobs = await self.store.payloads((job.id, job.record) for job in placed)
         return [views.job_info(job, blobs.get(job.id)) for job in placed]
 
     async def _watch(self, ids: list[str]) -> list[tuple[str, bytes]]:

@@ -122,7 +122,7 @@ class Signature:
     def _hints(self) -> dict[str, Any]:
         try:
             return typing.get_type_hints(self._function, include_extras=True)
-        except NameError as error:
+        except (NameError, AttributeError) as error:
             message = f"actor {self._name}: an annotation cannot be resolved: {error}; import it at run time, not under TYPE_CHECKING"
             raise ConfigError(message) from error
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 URL_VARIABLE = "ANGELRT_URL"
+NAMESPACE_VARIABLE = "ANGELRT_NAMESPACE"
+NAMESPACE_DEFAULT = "angelrt"
 SERVER_SCHEMES = ("redis", "rediss", "unix")
 EMBEDDED_SCHEME = "embedded"
 
@@ -81,6 +83,11 @@ def resolve_url(url: str | None) -> str:
         message = f"address {redact(found)!r}: the scheme is one of redis://, rediss://, unix://, embedded://"
         raise ConfigError(message)
     return found
+
+
+def resolve_namespace(namespace: str | None) -> str:
+    """Return the namespace: the argument, else the environment variable ANGELRT_NAMESPACE, else `angelrt`."""
+    return namespace or os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE_DEFAULT
 
 
 def embedded_path(url: str) -> str | None:

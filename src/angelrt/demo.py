@@ -127,7 +127,7 @@ def sample_photos() -> list[Path]:
     found = [] if folder is None else [folder / name for name in SAMPLE_NAMES if (folder / name).is_file()]
     if not found:
         message = (
-            f"no sample photographs: they come inside the package {SAMPLE_REQUIREMENT} (pip install {SAMPLE_REQUIREMENT}); "
+            f"no sample photographs: they come inside the package {SAMPLE_REQUIREMENT} (pip install 'angelrt[demo]'); "
             "or give a folder of your own with --photos DIR"
         )
         raise ConfigError(message)

@@ -37,7 +37,7 @@ async def examine(store: Store) -> list[Finding]:
             findings.append(await check(store))
         except RedisRefused as error:
             remedy = "permit the command to this user, or have an administrator run `doctor`"
-            findings.append(Finding(check=name, level="warning", found=f"could not look: {error}", remedy=remedy))
+            findings.append(Finding(check=name, level="warning", found=f"could not look: {error.__cause__ or error}", remedy=remedy))
     return findings
 
 
@@ -90,7 +90,7 @@ async def _permissions(store: Store) -> Finding:
         await store.command("PUBLISH", store.keys.inbox(probe), "")
     except RedisRefused as error:
         remedy = f"ACL SETUSER ... ~{store.keys.key('*')} &{store.keys.key('*')} +@all -@admin +info +config|get"
-        return Finding(check="permissions", level="error", found=str(error), remedy=remedy)
+        return Finding(check="permissions", level="error", found=str(error.__cause__ or error), remedy=remedy)
     return Finding(check="permissions", level="ok", found="scripts, keys and channels of this namespace may be used")
 
 

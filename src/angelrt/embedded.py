@@ -75,7 +75,6 @@ _SERVER_OPTIONS = (
     *("--port", "0", "--unixsocketperm", "700"),
     *("--appendonly", "yes", "--appendfsync", "everysec", "--aof-load-truncated", "yes", "--save", ""),
     *("--maxmemory-policy", "noeviction"),
-    *("--locale-collate", "C"),  # by default it refuses to start when LANG or LC_ALL names a locale that is not installed
 )
 
 # The fork makes the supervisor nobody's child: its starter has no process to reap, and whoever kills the starter's children misses it.

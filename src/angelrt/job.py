@@ -22,7 +22,7 @@ ID_CHARS: Final = 14
 """jemalloc has no 24-byte class: a key of 15 characters would cost 32 bytes more in each hash and sorted set."""
 ID_MAX_BYTES: Final = 128
 TIME_CHARS: Final = 7
-COUNTER_BITS: Final = 42
+NONCE_CHARS: Final = 4
 
 EPOCH_MS: Final = 1_704_067_200_000
 TICKS_PER_MS: Final = 256
@@ -48,7 +48,7 @@ class IdMaker:
 
     def __init__(self) -> None:
         """Draw the nonce of this process."""
-        self.nonce = write_number(secrets.randbits(24), 4)
+        self.nonce = write_number(secrets.randbits(24), NONCE_CHARS)
         self._last_ms = 0
         self._prefix = ""
         self._counter = 0
@@ -118,7 +118,13 @@ def write_record(actor: str, nonce: str, meta: dict[str, Any], arguments: bytes)
 def read_record(stored: bytes) -> Record:
     """Return the record of a stored form."""
     actor, meta, arguments = stored.split(b"\0", 2)
-    return Record(actor.decode(), orjson.loads(meta[4:]) if len(meta) > 4 else {}, arguments)  # noqa: PLR2004 - the nonce
+    return Record(actor.decode(), orjson.loads(meta[NONCE_CHARS:]) if len(meta) > NONCE_CHARS else {}, arguments)
+
+
+def blob_field(job_id: str, record: bytes) -> str:
+    """Return the field of `blobs` in which arguments that are kept apart lie: the id and the record's nonce."""
+    nonce = record.split(b"\0", 2)[1][:NONCE_CHARS]
+    return f"{job_id}={nonce.decode()}"
 
 
 class Status(StrEnum):

@@ -112,10 +112,11 @@ class Link:
                 connection = self._new_connection()
                 try:
                     await connection.connect()  # type: ignore[no-untyped-call]
-                except (AuthenticationError, ResponseError) as error:
-                    message = f"Redis refused the connection (user, password, or database number in the address): {error}"
-                    raise RedisRefused(message) from error
                 except (RedisError, OSError) as error:
+                    refused = next((e for e in (error, error.__cause__) if isinstance(e, AuthenticationError | ResponseError)), None)
+                    if refused is not None:
+                        message = f"Redis refused the connection (user, password, or database number in the address): {refused}"
+                        raise RedisRefused(message) from error
                     raise LinkLost(str(error) or type(error).__name__) from error
                 self._connection = connection
                 self._reader = asyncio.create_task(self._read(connection), name="angelrt link reader")

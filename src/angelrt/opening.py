@@ -45,7 +45,6 @@ async def store(url: str, keys: Keys, retention: Retention, events_max: int) -> 
     opened = Store(url, keys, retention=retention, events_max=events_max)
     try:
         await opened.commands(["PING"], deadline_s=OPEN_DEADLINE_S)
-        await opened.tick([])
         yield opened
     finally:
         await opened.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast
 from typing_extensions import TypeVar
 
 from .actor import QUEUE_DEFAULT, Actors, Message, check_queue, send_options
-from .config import EVENTS_MAX, Retention, redact, resolve_url
+from .config import EVENTS_MAX, Retention, redact, resolve_namespace, resolve_url
 from .context import Context, Middleware
 from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
 from .keys import Keys
@@ -45,17 +45,18 @@ CONCURRENCY_MAX: Final = 100_000
 class Runtime(Actors, Generic[S]):
     """Actors with a server. The constructor does no I/O; `async with rt:` (or `with rt:`) opens it.
 
-    `url` is the server's address, else ANGELRT_URL. `namespace` keeps applications on one server apart. `lifespan` is an asynchronous
-    context manager that a worker enters before its first job; what it yields is `context.state`. `imports` names modules that declare
-    actors, imported by workers. `middleware` wraps every run: `async def mw(context, call_next)`. `lease` (seconds) is how long a dead
-    worker keeps its jobs. Raises ConfigError and InvalidOptions.
+    `url` is the server's address, else ANGELRT_URL. `namespace` keeps applications on one server apart; else ANGELRT_NAMESPACE, else
+    `angelrt`. `lifespan` is an asynchronous context manager that a worker enters before its first job; what it yields is
+    `context.state`. `imports` names modules that declare actors, imported by workers. `middleware` wraps every run:
+    `async def mw(context, call_next)`. `lease` (seconds) is how long a dead worker keeps its jobs. `retention` says how long ended jobs
+    are remembered; `events=False` leaves the event stream unwritten. Raises ConfigError and InvalidOptions.
     """
 
     def __init__(
         self,
         url: str | None = None,
         *,
-        namespace: str = "angelrt",
+        namespace: str | None = None,
         queue: str = QUEUE_DEFAULT,
         lifespan: Callable[[], AbstractAsyncContextManager[S]] | None = None,
         imports: Sequence[str] = (),
@@ -67,7 +68,7 @@ class Runtime(Actors, Generic[S]):
         """Keep the settings."""
         super().__init__(queue=queue)
         self.url = url
-        self.keys = Keys(namespace)
+        self.keys = Keys(resolve_namespace(namespace))
         self.imports = tuple(imports)
         self.lease_s = seconds(lease, "lease")
         if self.lease_s < 1:

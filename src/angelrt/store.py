@@ -27,6 +27,7 @@ from redis.exceptions import (
 from . import scripts
 from .config import BATCH_MAX_JOBS, BLOB_MIN_BYTES, EVENTS_MAX, Retention, redact
 from .errors import RedisFull, RedisRefused, RedisUnavailable
+from .job import blob_field
 from .link import Link, LinkLost
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Store:
         self.clock: Callable[[], float] | None = None
         self._retention = retention or Retention()
         self._events_max = str(events_max) if events_max else ""
-        self._offset_ms = 0.0
+        self._offset_ms = (time.time() - time.monotonic()) * 1000
 
     async def close(self) -> None:
         """Close the connection."""
@@ -176,7 +177,7 @@ class Store:
         for job in jobs:
             arguments.extend(_job_arguments(index, job))
         command = self._command(scripts.ENQUEUE, index.keys, arguments)
-        blobs = [part for job in jobs if job.blob is not None for part in (job.id, job.blob)]
+        blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
         return cast("list[int]", await self._run(scripts.ENQUEUE, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S))
 
     async def settle(self, worker: str, verdicts: Sequence[Verdict], deadline_s: float | None = None) -> list[int]:
@@ -197,7 +198,7 @@ class Store:
             for child in verdict.children:
                 children.extend(_job_arguments(index, child))
                 if child.blob is not None:
-                    blobs += (child.id, child.blob)
+                    blobs += (blob_field(child.id, child.record), child.blob)
         script = scripts.SETTLE_WITH_CHILDREN if children else scripts.SETTLE
         command = self._command(script, index.keys, arguments + children)
         return cast("list[int]", await self._run(script, command, self._blob_commands(blobs), deadline_s=deadline_s))
@@ -308,9 +309,11 @@ class Store:
         """Return the names of all queues that ever held a job."""
         return [name.decode() for name in await self.command("ZRANGE", self.keys.key("queues"), 0, -1)]
 
-    async def payloads(self, ids: Sequence[str]) -> list[bytes | None]:
-        """Return arguments that are kept apart."""
-        return await self.commands_list("HMGET", self.keys.key("blobs"), ids)
+    async def payloads(self, jobs: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+        """Return the arguments that are kept apart, by id, of those jobs (id and record) whose are."""
+        apart = {job_id: blob_field(job_id, record) for job_id, record in jobs if record.endswith(b"\0")}
+        found = await self.commands_list("HMGET", self.keys.key("blobs"), list(apart.values()))
+        return {job_id: blob for job_id, blob in zip(apart, found, strict=True) if blob is not None}
 
     async def commands_list(self, name: str, key: str, members: Sequence[Any]) -> list[Any]:
         """Run one variadic read in batches bounded in number."""

@@ -92,11 +92,6 @@ def result_of(job_id: str, code: str, stored: bytes, decode: Callable[[bytes], A
     )
 
 
-def is_apart(placed: Placed) -> bool:
-    """Whether the arguments are stored apart from the record."""
-    return read_record(placed.record).in_blob
-
-
 def job_info(placed: Placed, blob: bytes | None) -> JobInfo:
     """Return the public view of a job. Raises JobNotFound when nothing is stored."""
     if not placed.state:

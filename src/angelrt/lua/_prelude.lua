@@ -77,6 +77,12 @@ local function close_run(run, how, now)
   return run
 end
 
+-- Arguments kept apart are in blobs under the id and the nonce of the record, so that they belong to this record and no other.
+local function blob_of(id, record)
+  local nonce, rest = string.match(record, '^[^%z]*%z(....)(.*)$')
+  return nonce and string.sub(rest, -1) == '\0' and id .. '=' .. nonce or nil
+end
+
 local function lane_of(actor)
   return string.sub(redis.sha1hex(actor), 1, 12)
 end
@@ -183,8 +189,7 @@ local function enqueue(first, last, queues, now, jobs_key, runs_key, blobs_key, 
     local old = existing[k] or seen[id]
     codes[k] = (not old or old == record) and 1 or 0
     if old then
-      local without_blob = string.sub(old, -1) ~= '\0'
-      if string.sub(record, -1) == '\0' and without_blob then orphans[#orphans + 1] = id end
+      if old ~= record then orphans[#orphans + 1] = blob_of(id, record) end
     else
       seen[id] = record
       local queue = queues[tonumber(ARGV[base])]

@@ -10,7 +10,6 @@ local now, events_max, worker, token, lease_ms = clock(ARGV[1]), ARGV[2], ARGV[3
 local capacity, resend, actors = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
 local queues = queues_from(7)
 
-local OPENS_MAX = 8
 local counts, granted, granted_ids, parked, parked_seen, examined = {}, {}, {}, {}, {}, 0
 local deadline = math.floor(now + lease_ms)
 local started = integer(now)
@@ -40,11 +39,11 @@ local function waiting_run(run, rank)
   return format_run(parsed)
 end
 
--- Lease or park each candidate; one whose record is gone is dropped. Answers how many were leased.
+-- Lease or park each candidate; one whose record is gone is dropped. Answers how many were leased, and the set of those parked.
 local function serve(index, ids, ranks)
-  local queue = queues[index]
+  local queue, opened, waits = queues[index], {}, {}
   local records, runs = call('HMGET', JOBS, unpack(ids)), call('HMGET', RUNS, unpack(ids))
-  local leased, held, written, lanes, ranked, before = {}, {}, {}, {}, {}, #granted_ids
+  local leased, held, written, lanes, gone, before = {}, {}, {}, {}, {}, #granted_ids
   for i, id in ipairs(ids) do
     local record = records[i]
     local actor = record and actor_of(record)
@@ -59,47 +58,73 @@ local function serve(index, ids, ranks)
       grant(index, id, ranks[i], record, run)
     elseif actor then
       local lane = lane_of(actor)
+      waits[id] = true
       lanes[#lanes + 1] = 0
       lanes[#lanes + 1] = lane_member(lane, tonumber(ranks[i]), id)
       written[#written + 1] = id
       written[#written + 1] = waiting_run(runs[i], ranks[i])
-      if not parked_seen[actor] then
-        parked_seen[actor] = true
-        parked[#parked + 1] = actor
+      if not opened[lane] then
+        opened[lane] = true
         call('ZADD', queue.opens, now, lane)
         wake(queue)
       end
+      if not parked_seen[actor] then
+        parked_seen[actor] = true
+        parked[#parked + 1] = actor
+      end
+    else
+      gone[#gone + 1] = id
     end
   end
   write('ZADD', HELD, held)
   write('HSET', RUNS, written)
+  write('HDEL', RUNS, gone)
   write('ZADD', queue.leased, leased)
   write('ZADD', queue.lanes, lanes)
-  return #granted_ids - before
+  return #granted_ids - before, waits
 end
 
--- Lanes marked open: of those whose actor is known here, lease up to `most`; a lane that is empty loses its mark.
+-- The open lanes of actors that this worker knows, the longest open first.
+local function open_lanes(queue)
+  if call('ZCARD', queue.opens) == 0 then return {} end
+  local lanes, open = {}, {}
+  for actor in string.gmatch(actors, '[^%z]+') do lanes[#lanes + 1] = lane_of(actor) end
+  if #lanes == 0 then return open end
+  local since = call('ZMSCORE', queue.opens, unpack(lanes))
+  for i, lane in ipairs(lanes) do
+    if since[i] and tonumber(since[i]) <= now then open[#open + 1] = { lane = lane, since = tonumber(since[i]) } end
+  end
+  table.sort(open, function(a, b) return a.since < b.since end)
+  return open
+end
+
+-- Lease up to `most` jobs out of open lanes; an empty lane loses its mark. Answers how many, and whether some are left.
 local function serve_opens(index, most)
-  local queue, taken = queues[index], 0
-  for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, '-inf', now, 'LIMIT', 0, OPENS_MAX)) do
-    local members = call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, math.max(most - taken, 1))
-    local ids, ranks = {}, {}
-    for i, member in ipairs(members) do
-      local rank, id = string.match(member, '^[^%z]*%z(%d+)%z(.*)$')
-      ids[i], ranks[i] = id, integer(tonumber(rank))
+  local queue, taken, more = queues[index], 0, false
+  for _, open in ipairs(open_lanes(queue)) do
+    local lane, room = open.lane, most - taken
+    local members = call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, room + 1)
+    if #members == 0 then call('ZREM', queue.opens, lane) end
+    if #members > room then
+      more = true
+      members[#members] = nil
     end
-    local record = ids[1] and call('HGET', JOBS, ids[1])
-    if #ids == 0 then
-      call('ZREM', queue.opens, lane)
-    elseif not record or knows(actor_of(record)) then
-      if taken < most then
-        taken = taken + serve(index, ids, ranks)
-        write('ZREM', queue.lanes, members)
-        examined = examined + #ids
+    if #members > 0 then
+      local ids, ranks, done = {}, {}, {}
+      for i, member in ipairs(members) do
+        local rank, id = string.match(member, '^[^%z]*%z(%d+)%z(.*)$')
+        ids[i], ranks[i] = id, integer(tonumber(rank))
       end
+      local leased, waits = serve(index, ids, ranks)
+      for i, member in ipairs(members) do
+        if not waits[ids[i]] then done[#done + 1] = member end
+      end
+      write('ZREM', queue.lanes, done)
+      taken = taken + leased
+      examined = examined + #ids
     end
   end
-  return taken
+  return taken, more
 end
 
 local function serve_ready(index, most)
@@ -143,13 +168,14 @@ for index, queue in ipairs(queues) do
   local moved = promote(queue, RUNS, now, BATCH_MAX)
   local lost = take_back_expired(queue, RUNS, HELD, now, BATCH_MAX, counts)
   local left = capacity - #granted_ids
-  if left > 0 then left = left - serve_opens(index, left) end
+  local taken, more = serve_opens(index, left)
+  left = left - taken
   local waiting = call('ZCARD', queue.ready)
   if left > 0 and waiting > 0 then
     serve_ready(index, math.min(left, math.ceil(waiting / live)))
     waiting = call('ZCARD', queue.ready)
   end
-  if waiting > 0 or moved == BATCH_MAX or lost == BATCH_MAX then
+  if waiting > 0 or more or moved == BATCH_MAX or lost == BATCH_MAX then
     again = 1
     wake(queue)
   end

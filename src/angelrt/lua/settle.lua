@@ -151,10 +151,10 @@ local function trim(rule, most)
   local old = overdue(rule, most)
   if #old == 0 then return end
   if call('HLEN', BLOBS) > 0 then
-    local blobs = {}
+    local blobs, records = {}, call('HMGET', JOBS, unpack(old))
     for i, result in ipairs(call('HMGET', RESULTS, unpack(old))) do
-      blobs[#blobs + 1] = old[i]
       blobs[#blobs + 1] = old[i] .. '=' .. (result and string.match(result, '^%S+') or '')
+      blobs[#blobs + 1] = records[i] and blob_of(old[i], records[i])
     end
     write('HDEL', BLOBS, blobs)
   end
@@ -167,7 +167,7 @@ for verdict, list in pairs(ended) do
   if runs_count == 0 then
     trim(RETENTION[verdict], BATCH_MAX)
   elseif #list > 0 then
-    trim(RETENTION[verdict], math.min(#list, BATCH_MAX))
+    trim(RETENTION[verdict], math.min(2 * #list, BATCH_MAX))
   end
 end
 if #held > 0 then event(EVENTS, events_max, 'settle', worker, #held, ended_ids) end

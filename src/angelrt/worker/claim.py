@@ -94,13 +94,12 @@ class ClaimLoop:
         await self._link.close()
 
     async def _hand_over(self, claimed: Claimed) -> None:
-        apart = [delivery.id.decode() for delivery in claimed.deliveries if delivery.record.endswith(b"\0")]
-        blobs = dict(zip(apart, await self._store.payloads(apart), strict=True)) if apart else {}
+        blobs = await self._store.payloads((delivery.id.decode(), delivery.record) for delivery in claimed.deliveries)
         now_s = time.monotonic()
         for delivery in claimed.deliveries:
             self._start(self._run_of(delivery, blobs, claimed.now_ms, now_s))
 
-    def _run_of(self, delivery: Delivery, blobs: Mapping[str, bytes | None], now_ms: float, now_s: float) -> Run:
+    def _run_of(self, delivery: Delivery, blobs: Mapping[str, bytes], now_ms: float, now_s: float) -> Run:
         record = read_record(delivery.record)
         state = read_run(delivery.run)
         job_id, queue = delivery.id.decode(), delivery.queue.decode()

@@ -9,6 +9,8 @@ from typing import Final
 import orjson
 
 from ..config import TEXT_MAX_CHARS
+from ..errors import InvalidArguments, PayloadTooLarge
+from ..retry import Fail
 
 PACKAGE: Final = str(Path(__file__).parent.parent)
 
@@ -24,17 +26,13 @@ class WorkerLost(Exception):  # noqa: N818 - stands in the record of a failed jo
 class RemoteFailure(Exception):  # noqa: N818 - stands for an error that was raised elsewhere
     """An exception of the process, as text."""
 
-    def __init__(self, type_: str, message: str, trace: str) -> None:
+    def __init__(self, type_: str, message: str, trace: str, *, hopeless: bool = False) -> None:
         """Keep its parts."""
         super().__init__(message)
         self.type = type_
         self.message = message
         self.traceback = trace
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether a further attempt would end the same way."""
-        return self.type in ("angelrt.errors.InvalidArguments", "angelrt.errors.PayloadTooLarge")
+        self.hopeless = hopeless
 
     def describe(self) -> str:
         """Return the remote exception in one line."""
@@ -52,6 +50,11 @@ def failure_json(actor: str, error: BaseException) -> bytes:
     )
     failure = {"actor": actor, "type": kind, "message": message, "traceback": trace}
     return orjson.dumps({name: text.encode("utf-8", "replace").decode() for name, text in failure.items()})
+
+
+def hopeless(error: BaseException) -> bool:
+    """Whether a further attempt would end the same way."""
+    return error.hopeless if isinstance(error, RemoteFailure) else isinstance(error, Fail | InvalidArguments | PayloadTooLarge)
 
 
 def type_name(error: BaseException) -> str:

@@ -8,21 +8,28 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import anyio
 import anyio.to_process
 
 from ..actor import Actor, Actors
 from ..context import Context, enter
-from ..retry import Fail, Retry, Snooze
-from .failure import RemoteFailure, traceback_of, type_name
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from ..retry import Retry, Snooze
+from .failure import RemoteFailure, hopeless, traceback_of, type_name
 
 DIED: Final = "ProcessDied"
 Identity = tuple[str, str, int, float]
+
+
+class Answer(NamedTuple):
+    """What a process sends back: the encoded result, buffered messages as plain data, and what the run said of itself."""
+
+    payload: bytes
+    buffered: list[tuple[str, bytes, Any]]
+    lines: list[str]
+    done: float | None
+    message: str
 
 
 class ProcessPool:
@@ -33,8 +40,8 @@ class ProcessPool:
         self.size = os.cpu_count() or 1
         self._limiter: anyio.CapacityLimiter | None = None
 
-    async def call(self, actor: Actor[..., Any], arguments: bytes, identity: Identity) -> tuple[bytes, Sequence[Any], list[str]]:
-        """Run an actor there; return the encoded result, the buffered messages and the log lines. Raises what the actor raised."""
+    async def call(self, actor: Actor[..., Any], arguments: bytes, identity: Identity) -> Answer:
+        """Run an actor there and return what it answers. Raises what the actor raised."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self.size)
         function = actor.function
@@ -50,17 +57,16 @@ class ProcessPool:
                 limiter=self._limiter,
             )
         except anyio.BrokenWorkerProcess as error:
-            raise RemoteFailure(DIED, f"the process of actor {actor.name} ended while it ran the job", "") from error
+            reason = f": {error.__cause__}" if error.__cause__ else ""
+            raise RemoteFailure(DIED, f"the process of actor {actor.name} ended while it ran the job{reason}", "") from error
         kind, *parts = answer
         if kind == "ok":
-            return parts[0], parts[1], parts[2]
+            return Answer(*parts)
         if kind == "retry":
             raise Retry(parts[0], after=parts[1])
         if kind == "snooze":
             raise Snooze(parts[0])
-        if kind == "fail":
-            raise Fail(parts[0])
-        raise RemoteFailure(*parts)
+        raise RemoteFailure(*parts[:3], hopeless=parts[3])
 
 
 def execute(module: str, qualname: str, name: str, arguments: bytes, identity: Identity) -> tuple[Any, ...]:
@@ -76,12 +82,10 @@ def execute(module: str, qualname: str, name: str, arguments: bytes, identity: I
         return ("retry", str(verdict), verdict.after_s)
     except Snooze as verdict:
         return ("snooze", verdict.delay_s)
-    except Fail as verdict:
-        return ("fail", str(verdict))
     except BaseException as error:  # noqa: BLE001 - an actor may raise anything, and not everything unpickles
-        return ("error", type_name(error), str(error), traceback_of(error))
+        return ("error", type_name(error), str(error), traceback_of(error), hopeless(error))
     buffered = [(message.actor.name, message.arguments, message.options) for message in context.buffered]
-    return ("ok", payload, buffered, context.lines)
+    return ("ok", payload, buffered, context.lines, context.done, context.message)
 
 
 def find(module: str, qualname: str, name: str) -> Actor[..., Any]:

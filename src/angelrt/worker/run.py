@@ -16,10 +16,9 @@ import orjson
 
 from .. import stats
 from ..context import Context, Middleware, enter
-from ..errors import InvalidArguments, PayloadTooLarge
-from ..retry import Fail, Retry, Snooze
+from ..retry import Retry, Snooze
 from ..store import Verdict
-from .failure import RemoteFailure, Timeout, WorkerLost, describe, failure_json
+from .failure import Timeout, WorkerLost, describe, failure_json, hopeless
 from .process import ProcessPool
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ log = logging.getLogger("angelrt.worker")
 NOTE_PAUSE_S: Final = 0.5
 """A run's notes (progress, log) are written at most this often, and once more when it ends."""
 NOTHING: Final = b"null"
-HOPELESS: Final = (Fail, InvalidArguments, PayloadTooLarge)
-"""What would end the same way in every further attempt."""
 
 
 class Runner:
@@ -113,7 +110,7 @@ class Runner:
             run.begin()
             context.deadline_ms = run.started_ms + run.timeout_s * 1000
             self._begun(run)
-            if run.actor.definition.kind == "process":
+            if run.actor.definition.kind == "process" and not self._middleware:
                 return await self._in_process(run, context)
             return await self._in_worker(run, context)
         finally:
@@ -122,11 +119,18 @@ class Runner:
 
     async def _in_worker(self, run: Run, context: Context[Any]) -> bytes:
         """Decode, call and encode."""
-        actor = run.actor
-        arguments = actor.signature.decode(run.arguments)
-        call = partial(actor.function, **arguments) if actor.definition.kind == "async" else partial(self._in_thread, run, arguments)
+        signature = run.actor.signature
+        call = self._call_of(run, context)
         result = await (through(self._middleware, context, call) if self._middleware else call())
-        return NOTHING if result is None else actor.signature.result.encode(result)
+        return NOTHING if result is None else signature.result.encode(result)
+
+    def _call_of(self, run: Run, context: Context[Any]) -> Callable[[], Awaitable[Any]]:
+        if run.actor.definition.kind == "process":
+            return partial(self._value_from_process, run, context)
+        arguments = run.actor.signature.decode(run.arguments)
+        if run.actor.definition.kind == "thread":
+            return partial(self._in_thread, run, arguments)
+        return partial(run.actor.function, **arguments)
 
     async def _in_thread(self, run: Run, arguments: dict[str, Any]) -> Any:
         """Call in a thread. A thread cannot be killed: at the timeout the verdict is written, and thread and slot stay occupied."""
@@ -148,13 +152,15 @@ class Runner:
         self._places["thread"].release()
 
     async def _in_process(self, run: Run, context: Context[Any]) -> bytes:
-        async def call() -> Any:
-            return await self._processes.call(run.actor, run.arguments, (run.id, run.queue, run.attempt, context.deadline_ms))
+        """Call in a process, which decodes and encodes on its side; what it said of itself arrives with its result."""
+        answer = await self._processes.call(run.actor, run.arguments, (run.id, run.queue, run.attempt, context.deadline_ms))
+        context.buffered.extend(map(self._rebuild, answer.buffered))
+        context.lines.extend(answer.lines)
+        context.done, context.message = answer.done, answer.message
+        return answer.payload
 
-        payload, buffered, lines = await (through(self._middleware, context, call) if self._middleware else call())
-        context.buffered.extend(map(self._rebuild, buffered))
-        context.lines.extend(lines)
-        return bytes(payload)
+    async def _value_from_process(self, run: Run, context: Context[Any]) -> Any:
+        return run.actor.signature.decode_result(await self._in_process(run, context))
 
     # -- notes -----------------------------------------------------------------------------------------------------------------------
 
@@ -180,7 +186,7 @@ class Runner:
         if isinstance(error, Snooze):
             return self._verdict(run, "s", delay_s=error.delay_s)
         failure = failure_json(run.actor.name, error)
-        final = run.attempt >= run.attempts_max or isinstance(error, HOPELESS) or (isinstance(error, RemoteFailure) and error.hopeless)
+        final = run.attempt >= run.attempts_max or hopeless(error)
         log.log(
             logging.ERROR if final else logging.WARNING,
             "%s: job %s failed in attempt %d of %d: %s",
