@@ -103,11 +103,6 @@ class Record:
     meta: dict[str, Any]
     arguments: bytes
 
-    @property
-    def in_blob(self) -> bool:
-        """Whether the arguments are stored apart."""
-        return not self.arguments
-
 
 def write_record(actor: str, nonce: str, meta: dict[str, Any], arguments: bytes) -> bytes:
     """Return the stored form of a record."""

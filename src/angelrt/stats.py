@@ -18,14 +18,24 @@ PER_OCTAVE: Final = 4
 LOWEST_MS: Final = 1 / 16
 BUCKETS: Final = 128
 WORDS: Final = ("sent", "completed", "failed", "cancelled", "retried", "snoozed", "released", "lost")
-_NAMES: Final = tuple(map(str, range(BUCKETS)))
+BUCKET_NAMES: Final = {letter: tuple(f"{letter}{index}" for index in range(BUCKETS)) for letter in "pr"}
 
 
-def bucket(milliseconds: float) -> str:
-    """Return the bucket of a duration, as it is written in a field name."""
+def bucket(milliseconds: float) -> int:
+    """Return the bucket of a duration."""
     if milliseconds <= LOWEST_MS:
-        return "0"
-    return _NAMES[min(int(math.log2(milliseconds / LOWEST_MS) * PER_OCTAVE), BUCKETS - 1)]
+        return 0
+    return min(int(math.log2(milliseconds / LOWEST_MS) * PER_OCTAVE), BUCKETS - 1)
+
+
+def pickup_word(milliseconds: float) -> str:
+    """Return the counter of a pickup latency, as it is written in a field name: `p17`."""
+    return BUCKET_NAMES["p"][bucket(milliseconds)]
+
+
+def run_word(milliseconds: float) -> str:
+    """Return the counter of a run time, as it is written in a field name: `r17`."""
+    return BUCKET_NAMES["r"][bucket(milliseconds)]
 
 
 def bucket_ms(index: int) -> float:

@@ -95,8 +95,8 @@ class Verdict(NamedTuple):
     delay_ms: int
     payload: bytes
     label: str
-    pickup_bucket: str
-    run_bucket: str
+    pickup_word: str
+    run_word: str
     children: tuple[NewJob, ...] = ()
 
     @property
@@ -194,7 +194,7 @@ class Store:
                 blobs += (f"{verdict.id}={verdict.token}", payload)
                 payload = b"\1"
             arguments += (index(verdict.queue), verdict.id, verdict.token, verdict.code, verdict.delay_ms, payload)
-            arguments += (verdict.label, verdict.pickup_bucket, verdict.run_bucket, len(verdict.children))
+            arguments += (verdict.label, verdict.pickup_word, verdict.run_word, len(verdict.children))
             for child in verdict.children:
                 children.extend(_job_arguments(index, child))
                 if child.blob is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 ENDINGS: Final = {"r": "retried", "s": "snoozed", "l": "lost", "x": "released"}
 WAITING: Final = ("ready", "lane")
+ENDED: Final = ("completed", "failed", "cancelled")
 
 
 class Run(NamedTuple):
@@ -49,23 +49,10 @@ def read_run(stored: bytes) -> Run:
     return Run(token, worker, float(rank), int(deliveries), int(attempts), int(losses), float(started), history)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The stored result: `token attempts deliveries started_ms worker history NUL payload`."""
-
-    attempts: int
-    deliveries: int
-    started_ms: float
-    worker: str
-    history: str
-    payload: bytes
-
-
-def read_outcome(stored: bytes) -> Outcome:
-    """Return the fields of a result's stored form."""
-    head, _, payload = stored.partition(b"\0")
-    _, attempts, deliveries, started, worker, history = head.decode().split(" ", 5)
-    return Outcome(int(attempts), int(deliveries), float(started), worker, history, payload)
+def read_outcome(stored: bytes) -> tuple[Run, bytes]:
+    """Return a result's stored form, `run NUL payload`: the run that settled the job, and what it brought."""
+    run, _, payload = stored.partition(b"\0")
+    return read_run(run), payload
 
 
 def not_found(job_id: str) -> str:
@@ -78,17 +65,17 @@ def result_of(job_id: str, code: str, stored: bytes, decode: Callable[[bytes], A
     if code == "k":
         message = f"job {job_id} was cancelled"
         raise JobCancelled(message)
-    outcome = read_outcome(stored)
+    run, payload = read_outcome(stored)
     if code == "c":
-        return decode(outcome.payload)
-    failure = orjson.loads(outcome.payload)
+        return decode(payload)
+    failure = orjson.loads(payload)
     raise JobFailed(
         job_id=job_id,
         actor=failure["actor"],
         error_type=failure["type"],
         error_message=failure["message"],
         remote_traceback=failure["traceback"],
-        attempts=outcome.attempts,
+        attempts=run.attempts,
     )
 
 
@@ -98,9 +85,9 @@ def job_info(placed: Placed, blob: bytes | None) -> JobInfo:
         raise JobNotFound(not_found(placed.id))
     record = read_record(placed.record)
     run = read_run(placed.run) if placed.run else None
-    outcome = read_outcome(placed.result) if placed.result else None
-    ended = placed.state in ("completed", "failed", "cancelled")
-    shown = outcome if ended and outcome else run
+    settled, payload = read_outcome(placed.result) if placed.result else (None, b"")
+    ended = placed.state in ENDED
+    shown = settled if ended and settled else run
     started_ms = shown.started_ms if shown else 0
     return JobInfo(
         id=placed.id,
@@ -112,7 +99,7 @@ def job_info(placed: Placed, blob: bytes | None) -> JobInfo:
         created_at=at_ms(record.meta.get("e") or id_time_ms(placed.id)),
         processed_at=at_ms(started_ms) if started_ms else None,
         completed_at=at_ms(placed.score) if ended else None,
-        error=_error(outcome) if placed.state != "completed" else None,
+        error=_error(payload) if placed.state != "completed" else None,
         state=placed.state,
         queue=placed.queue or None,
         due_at=at_ms(placed.score) if placed.state == "delayed" else None,
@@ -127,10 +114,10 @@ def _priority(placed: Placed) -> int:
     return rank_priority(placed.score) if placed.state in WAITING else PRIORITY_DEFAULT
 
 
-def _error(outcome: Outcome | None) -> ErrorInfo | None:
-    if outcome is None or not outcome.payload.startswith(b'{"actor":'):
+def _error(payload: bytes) -> ErrorInfo | None:
+    if not payload.startswith(b'{"actor":'):
         return None
-    failure = orjson.loads(outcome.payload)
+    failure = orjson.loads(payload)
     return ErrorInfo(type=failure["type"], message=failure["message"], traceback=failure["traceback"])
 
 

@@ -101,16 +101,22 @@ local function wake(queue)
   call('ZADD', queue.wake, 0, 'm')
 end
 
-local function count(counts, field, by)
-  counts[field] = (counts[field] or 0) + (by or 1)
+-- Counters of one call by label (`queue|actor`) and word; written as fields `queue|actor|word`.
+local function count(counts, label, word, by)
+  local words = counts[label]
+  if not words then
+    words = {}
+    counts[label] = words
+  end
+  words[word] = (words[word] or 0) + (by or 1)
 end
 
 local function write_counts(key, counts)
   if not next(counts) then return end
   local full = call('HLEN', key) > STATS_FIELDS_MAX
-  for field, by in pairs(counts) do
-    if full then field = string.gsub(field, '|.*|', '|*|') end
-    call('HINCRBY', key, field, by)
+  for label, words in pairs(counts) do
+    if full then label = string.gsub(label, '|.*', '|*') end
+    for word, by in pairs(words) do call('HINCRBY', key, label .. '|' .. word, by) end
   end
   if call('TTL', key) < 0 then call('EXPIRE', key, STATS_TTL_S) end
 end
@@ -160,7 +166,7 @@ end
 local function take_back_expired(queue, runs_key, held_key, now, most, counts)
   local ids = call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'LIMIT', 0, most)
   give_back(queue, ids, runs_key, held_key, 'l', now)
-  if #ids > 0 then count(counts, queue.name .. '|*|lost', #ids) end
+  if #ids > 0 then count(counts, queue.name .. '|*', 'lost', #ids) end
   return #ids
 end
 
@@ -213,7 +219,7 @@ local function enqueue(first, last, queues, now, jobs_key, runs_key, blobs_key, 
       end
       records[#records + 1] = id
       records[#records + 1] = record
-      count(counts, queue.name .. '|' .. actor_of(record) .. '|sent')
+      count(counts, queue.name .. '|' .. actor_of(record), 'sent')
     end
   end
   write('HSET', runs_key, stubs)

@@ -14,8 +14,10 @@ local counts, granted, granted_ids, parked, parked_seen, examined = {}, {}, {}, 
 local deadline = math.floor(now + lease_ms)
 local started = integer(now)
 
+local known = {}
 local function knows(actor)
-  return string.find(actors, '\0' .. actor .. '\0', 1, true) ~= nil
+  if known[actor] == nil then known[actor] = string.find(actors, '\0' .. actor .. '\0', 1, true) ~= nil end
+  return known[actor]
 end
 
 local function grant(index, id, rank, record, run)
@@ -127,6 +129,11 @@ local function serve_opens(index, most)
   return taken, more
 end
 
+-- A score as plain digits: some servers write it with an exponent.
+local function digits(score)
+  return string.find(score, 'e', 1, true) and integer(tonumber(score)) or score
+end
+
 local function serve_ready(index, most)
   local queue, taken = queues[index], 0
   while taken < most and examined < BATCH_MAX do
@@ -135,7 +142,7 @@ local function serve_ready(index, most)
     local ids, ranks = {}, {}
     for i = 1, #batch, 2 do
       ids[#ids + 1] = batch[i]
-      ranks[#ranks + 1] = integer(tonumber(batch[i + 1]))
+      ranks[#ranks + 1] = digits(batch[i + 1])
     end
     taken = taken + serve(index, ids, ranks)
     call('ZREMRANGEBYRANK', queue.ready, 0, #ids - 1)

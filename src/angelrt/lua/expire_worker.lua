@@ -23,7 +23,7 @@ for _, queue in ipairs(queues) do
   given_back = given_back + #ids
   if #ids > 0 then
     wake(queue)
-    if how == 'l' then count(counts, queue.name .. '|*|lost', #ids) end
+    if how == 'l' then count(counts, queue.name .. '|*', 'lost', #ids) end
   end
 end
 if #members < BATCH_MAX then

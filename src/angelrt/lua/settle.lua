@@ -2,9 +2,10 @@
 -- KEYS      jobs runs blobs results notes held watch completed failed cancelled queues stats events
 --           | per queue: ready delayed leased lanes opens wake
 -- ARGV      now_ms events_max worker inbox completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
---           | per run: queue id token verdict delay_ms payload label pickup_bucket run_bucket children
+--           | per run: queue id token verdict delay_ms payload label pickup_word run_word children
 --           | per child: queue id record priority when
--- RETURNS   per run (a call without runs only forgets what is beyond the retention): 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed
+-- RETURNS   per run: 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed;
+--           a call without runs only forgets what is beyond the retention
 -- INVARIANT only the holder of the valid token changes a job; a second call with the same token changes nothing
 local JOBS, RUNS, BLOBS, RESULTS, NOTES, HELD, WATCH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local COMPLETED, FAILED, CANCELLED, QUEUES, STATS, EVENTS = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
@@ -32,6 +33,7 @@ local function verdict_code(i, id, token)
   return result and string.sub(result, 1, #token + 1) == token .. ' ' and 2 or 0
 end
 
+local stamp = integer(now)
 local ended, ended_ids, delayed, ready, leased, heads = { c = {}, f = {}, k = {} }, {}, {}, {}, {}, {}
 local results, runs, gone, held, notes, refused_blobs = {}, {}, {}, {}, {}, {}
 
@@ -42,16 +44,19 @@ local function push(lists, key, a, b)
   if b then list[#list + 1] = b end
 end
 
-local function header(run)
-  return table.concat({ run.token, run.attempts, run.deliveries, run.started, run.worker, run.history }, ' ')
+-- What was stored apart for a verdict that is not accepted: its result, and the arguments of its children.
+local function refuse_blobs(id, token, payload, first, last)
+  if string.sub(payload, 1, 1) == '\1' then refused_blobs[#refused_blobs + 1] = id .. '=' .. token end
+  for at = first, last, 5 do refused_blobs[#refused_blobs + 1] = blob_of(ARGV[at + 1], ARGV[at + 2]) end
 end
 
 -- Back to a waiting place: r (retry) keeps the attempt charged; s (snooze) and x (hand back) do not.
-local function put_back(q, id, run, verdict, delay_ms, payload)
+local function put_back(q, id, stored, verdict, delay_ms, payload)
+  local run = parse_run(stored)
   if verdict ~= 'r' then run.attempts = math.max(run.attempts - 1, 0) end
   if payload ~= '' then
     results[#results + 1] = id
-    results[#results + 1] = header(run) .. '\0' .. payload
+    results[#results + 1] = stored .. '\0' .. payload
   end
   if verdict ~= 'x' and delay_ms > 0 then
     local due = math.ceil(now + delay_ms)
@@ -71,26 +76,26 @@ for i, id in ipairs(ids) do
   local label, children = ARGV[at + 6], tonumber(ARGV[at + 9])
   local children_last = children_first + children * 5 - 1
   codes[i] = verdict_code(i, id, token)
-  if codes[i] == 0 and string.sub(payload, 1, 1) == '\1' then refused_blobs[#refused_blobs + 1] = id .. '=' .. token end
+  if codes[i] == 0 then refuse_blobs(id, token, payload, children_first, children_last) end
   if codes[i] == 1 and verdict == 'n' then
     notes[#notes + 1] = id
     notes[#notes + 1] = payload
   elseif codes[i] == 1 then
     seen[id] = true
-    count(counts, label .. '|' .. WORDS[verdict])
+    count(counts, label, WORDS[verdict])
     if ARGV[at + 8] ~= '' then
-      count(counts, label .. '|p' .. ARGV[at + 7])
-      count(counts, label .. '|r' .. ARGV[at + 8])
+      count(counts, label, ARGV[at + 7])
+      count(counts, label, ARGV[at + 8])
     end
     if ended[verdict] then
-      push(ended, verdict, integer(now), id)
+      push(ended, verdict, stamp, id)
       ended_ids[#ended_ids + 1] = id
       gone[#gone + 1] = id
       results[#results + 1] = id
-      results[#results + 1] = header(parse_run(found[i])) .. '\0' .. payload
+      results[#results + 1] = found[i] .. '\0' .. payload
       if children > 0 then accepted_children[#accepted_children + 1] = { children_first, children_last } end
     else
-      put_back(q, id, parse_run(found[i]), verdict, delay_ms, payload)
+      put_back(q, id, found[i], verdict, delay_ms, payload)
     end
     push(leased, q, id)
     held[#held + 1] = worker .. '\0' .. id

@@ -204,9 +204,9 @@ class Runner:
         self._running.processed += code in "cf"
         self._running.busy_ms += elapsed_ms
         delay_ms = math.ceil(delay_s * 1000)
-        pickup = stats.bucket(run.started_ms - run.ready_ms)
         label = f"{run.queue}|{run.actor.name}"
-        return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, stats.bucket(elapsed_ms), children)
+        pickup, took = stats.pickup_word(run.started_ms - run.ready_ms), stats.run_word(elapsed_ms)
+        return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, took, children)
 
 
 def note(run: Run, context: Context[Any]) -> Verdict:
