@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 from .codec import Signature
 from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
 from .job import PRIORITY_DEFAULT, PRIORITY_MAX, check_id
-from .keys import ACTOR, QUEUE
-from .retry import RetryPolicy, seconds
+from .keys import ACTOR, QUEUE, matches
+from .retry import MAX_DELAY_S, RetryPolicy, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from datetime import datetime, timedelta
 
     from .client import Client
     from .handle import Job
@@ -25,11 +26,26 @@ R_co = TypeVar("R_co", covariant=True)
 
 TIMEOUT_S: Final = 300.0
 QUEUE_DEFAULT: Final = "default"
+WRONG_FUNCTION: Final = {
+    "async": "rt.actor() takes an `async def`; for blocking I/O use thread_actor, for computing process_actor",
+    "thread": "rt.thread_actor() takes a `def`; for an `async def` use actor",
+    "process": "rt.process_actor() takes a `def`; for an `async def` use actor",
+    "remote": "rt.remote() takes the signature as a `def`, whatever the actor is where it runs",
+}
+AT_MAX: Final = timedelta(seconds=MAX_DELAY_S)
+
+
+def check_actor_name(name: str) -> str:
+    """Return an actor's name. Raises InvalidOptions for one that could not stand in a record."""
+    if not matches(ACTOR, name):
+        message = f"actor {name!r}: a name is 1 to 128 letters, digits or any of '._:/<>-'; pass name="
+        raise InvalidOptions(message)
+    return name
 
 
 def check_queue(queue: str) -> str:
     """Return a queue's name. Raises InvalidOptions for one that cannot be part of a key."""
-    if not QUEUE.fullmatch(queue):
+    if not matches(QUEUE, queue):
         message = f"queue {queue!r}: use 1 to 64 letters, digits, '_', '.', ':', '/' or '-'"
         raise InvalidOptions(message)
     return queue
@@ -41,6 +57,16 @@ def check_priority(priority: int) -> int:
         message = f"priority {priority!r}: use 0 (first) to {PRIORITY_MAX} (last); the default is {PRIORITY_DEFAULT}"
         raise InvalidOptions(message)
     return priority
+
+
+def check_at(at: datetime) -> None:
+    """Raise InvalidOptions for a time without a zone, or beyond ten years from now."""
+    if not isinstance(at, datetime) or at.tzinfo is None:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        message = f"options(at={at!r}): the time has no zone; use datetime.now(UTC) + ... or .astimezone()"
+        raise InvalidOptions(message)
+    if at - datetime.now(UTC) > AT_MAX:
+        message = f"options(at={at!r}) is more than ten years from now"
+        raise InvalidOptions(message)
 
 
 def check_timeout(timeout: float | timedelta) -> float:
@@ -65,9 +91,7 @@ class ActorOptions:
 
     def __post_init__(self) -> None:
         """Raise InvalidOptions for what could never work."""
-        if not ACTOR.fullmatch(self.name):
-            message = f"actor {self.name!r}: a name is 1 to 128 letters, digits or any of '._:/<>-'; pass name="
-            raise InvalidOptions(message)
+        check_actor_name(self.name)
         check_queue(self.queue)
         check_priority(self.priority)
         check_timeout(self.timeout_s)
@@ -100,9 +124,8 @@ def send_options(
     if delay is not None and at is not None:
         message = "options(delay=, at=): give one of them"
         raise InvalidOptions(message)
-    if at is not None and at.tzinfo is None:
-        message = f"options(at={at!r}): the time has no zone; use datetime.now(UTC) + ... or .astimezone()"
-        raise InvalidOptions(message)
+    if at is not None:
+        check_at(at)
     return SendOptions(
         id=None if id is None else check_id(id),
         delay_s=None if delay is None else seconds(delay, "options(delay=)"),
@@ -152,18 +175,18 @@ class Actor(Generic[P, R]):
         """Name the actor, its kind and its queue."""
         return f"<{self.definition.kind} actor {self.name} on queue {self.definition.queue}>"
 
-    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+    def message(self, /, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """Return a checked call that is not sent yet. Raises InvalidArguments and PayloadTooLarge."""
         return Message(self, self.signature.encode(args, kwargs))
 
-    async def send(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    async def send(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Send a job and return its handle once Redis has it.
 
         Raises InvalidArguments, PayloadTooLarge, RuntimeNotOpen, RedisUnavailable, RedisFull.
         """
         return await self._home.client().send(self.message(*args, **kwargs))
 
-    def send_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def send_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Do what `send` does, from code that is not asynchronous."""
         return self._home.client().send_sync(self.message(*args, **kwargs))
 
@@ -201,15 +224,15 @@ class Sender(Generic[P, R]):
         self._options = options
         self._home = home
 
-    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+    def message(self, /, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """Return a checked call with these options. Raises InvalidArguments and PayloadTooLarge."""
         return replace(self._actor.message(*args, **kwargs), options=self._options)
 
-    async def send(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    async def send(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Send with these options; see `Actor.send`."""
         return await self._home.client().send(self.message(*args, **kwargs))
 
-    def send_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def send_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Do what `send` does, from code that is not asynchronous."""
         return self._home.client().send_sync(self.message(*args, **kwargs))
 
@@ -217,7 +240,7 @@ class Sender(Generic[P, R]):
 class AsyncActor(Actor[P, R]):
     """An `async def`, run in the worker's event loop."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run the function here and now, without a queue."""
         return self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
@@ -225,7 +248,7 @@ class AsyncActor(Actor[P, R]):
 class SyncActor(Actor[P, R]):
     """A `def`, run in a thread or in a process of the worker."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without a queue."""
         return self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
@@ -233,7 +256,7 @@ class SyncActor(Actor[P, R]):
 class RemoteActor(Actor[P, R]):
     """The signature of an actor whose code lives in another service: it can be sent, not called."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:  # noqa: ARG002 - the signature is what the stub is for
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:  # noqa: ARG002 - the signature is what the stub is for
         """Raise ConfigError: the code is not here."""
         message = f"actor {self.name} is remote: its code runs in another service; use .send()"
         raise ConfigError(message)
@@ -245,29 +268,35 @@ class Actors:
     def __init__(self, *, queue: str = QUEUE_DEFAULT) -> None:
         """Set the queue of actors that name none. Raises InvalidOptions."""
         self._queue = check_queue(queue)
-        self._parents: list[Actors] = []
+        self.parents: list[Actors] = []
         self.registered: dict[str, Actor[..., Any]] = {}
 
     def client(self) -> Client:
         """Return the open client of the runtime that includes this group. Raises RuntimeNotOpen."""
-        if not self._parents:
+        if not self.parents:
             message = "this group of actors belongs to no runtime yet: call rt.include(group)"
             raise RuntimeNotOpen(message)
-        return self._parents[0].client()
+        *others, last = self.parents
+        for parent in others:
+            with contextlib.suppress(RuntimeNotOpen):
+                return parent.client()
+        return last.client()
 
     def include(self, *groups: Actors) -> None:
-        """Take in groups, with the actors that they will declare later too. Raises ConfigError for a name that is taken."""
+        """Take in groups, with the actors that they will declare later too. Raises ConfigError for a circle or a name that is taken."""
         for group in groups:
-            group.belongs_to(self)
+            if group in self.ancestors() or self in group.parents:
+                message = "a group is included once, and not in itself"
+                raise ConfigError(message)
+            for actor in group.registered.values():
+                self.check_free(actor)
+            group.parents.append(self)
             for actor in group.registered.values():
                 self.adopt(actor)
 
-    def belongs_to(self, parent: Actors) -> None:
-        """Hear of the group or runtime that includes this one. Raises ConfigError for a circle."""
-        if parent is self or parent in self._parents or self in parent._parents:
-            message = "a group is included once, and not in itself"
-            raise ConfigError(message)
-        self._parents.append(parent)
+    def ancestors(self) -> list[Actors]:
+        """Return this group and all that include it, directly or not."""
+        return [self, *(ancestor for parent in self.parents for ancestor in parent.ancestors())]
 
     def actor(
         self,
@@ -347,23 +376,31 @@ class Actors:
         timeout: float | timedelta,
         retry: RetryPolicy | None,
     ) -> ActorOptions:
+        if not inspect.isfunction(function):
+            message = f"{function!r} is no function: declare an actor with `def` or `async def`, and bind arguments inside it"
+            raise ConfigError(message)
+        if retry is not None and not isinstance(retry, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+            message = f"retry is a RetryPolicy(...), not {retry!r}: RetryPolicy(attempts=3)"
+            raise InvalidOptions(message)
         own_name = name or function.__qualname__.rpartition("<locals>.")[2]
-        is_async = inspect.iscoroutinefunction(function)
-        if (kind == "async") != is_async:
-            declared = "rt.actor() takes an `async def`" if kind == "async" else f"rt.{kind}_actor() takes a `def`"
-            message = f"actor {own_name}: {declared}; for blocking I/O use thread_actor, for computing process_actor"
+        if (kind == "async") != inspect.iscoroutinefunction(function):
+            message = f"actor {own_name}: {WRONG_FUNCTION[kind]}"
             raise ConfigError(message)
         return ActorOptions(own_name, kind, queue or self._queue, priority, check_timeout(timeout), retry or RetryPolicy())
 
+    def check_free(self, actor: Actor[..., Any]) -> None:
+        """Raise ConfigError when the actor's name is taken here or in what includes this group."""
+        for group in self.ancestors():
+            taken = group.registered.get(actor.name, actor)
+            if taken is not actor:
+                message = f"two actors are named {actor.name!r} ({_place(taken)} and {_place(actor)}): pass name= to one of them"
+                raise ConfigError(message)
+
     def adopt(self, actor: A) -> A:
         """Register an actor here and in all that include this group. Raises ConfigError for a name that is taken."""
-        taken = self.registered.get(actor.name)
-        if taken is not None and taken is not actor:
-            message = f"two actors are named {actor.name!r} ({_place(taken)} and {_place(actor)}): pass name= to one of them"
-            raise ConfigError(message)
-        self.registered[actor.name] = actor
-        for parent in self._parents:
-            parent.adopt(actor)
+        self.check_free(actor)
+        for group in self.ancestors():
+            group.registered[actor.name] = actor
         return actor
 
 

@@ -7,11 +7,10 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-import orjson
-
 from . import views
-from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES, PAYLOAD_MAX_BYTES
-from .errors import InvalidArguments, JobNotFound, PayloadTooLarge, RedisRefused
+from .codec import ValueCodec
+from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES
+from .errors import JobNotFound, RedisRefused
 from .group_commit import GroupCommit
 from .handle import Job
 from .inbox import Inbox
@@ -81,14 +80,7 @@ class Client:
 
     async def send_plain(self, actor: str, queue: str, arguments: Mapping[str, Any], options: SendOptions) -> Job[Any]:
         """Send plain JSON data to an actor that is not declared here. Raises InvalidArguments and PayloadTooLarge."""
-        try:
-            encoded = orjson.dumps(dict(arguments))
-        except TypeError as error:
-            message = f"arguments of {actor}: no JSON form: {error}"
-            raise InvalidArguments(message) from error
-        if len(encoded) > PAYLOAD_MAX_BYTES:
-            message = f"arguments of {actor}: {len(encoded):,} bytes of JSON, the limit is {PAYLOAD_MAX_BYTES:,}"
-            raise PayloadTooLarge(message)
+        encoded = ValueCodec(dict[str, Any], f"arguments of actor {actor}").encode(dict(arguments))
         job = self._job(actor, queue, None, encoded, options)
         codes = await self._sends.submit([job])
         return Job(job.id, codes[0] == 1, self, None)

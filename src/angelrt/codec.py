@@ -122,7 +122,7 @@ class Signature:
     def _hints(self) -> dict[str, Any]:
         try:
             return typing.get_type_hints(self._function, include_extras=True)
-        except (NameError, AttributeError) as error:
+        except (NameError, AttributeError, SyntaxError, TypeError) as error:
             message = f"actor {self._name}: an annotation cannot be resolved: {error}; import it at run time, not under TYPE_CHECKING"
             raise ConfigError(message) from error
 
@@ -138,6 +138,11 @@ class Signature:
     def result(self) -> ValueCodec:
         """The codec of the return annotation (Any where there is none)."""
         return ValueCodec(self._hints.get("return", Any), f"result of actor {self._name}")
+
+    @cached_property
+    def may_return_none(self) -> bool:
+        """Whether None is a result that needs no check."""
+        return self._hints.get("return", Any) in (Any, None, NoneType)
 
     def compile(self) -> None:
         """Compile now, so that a wrong annotation shows at start. Raises ConfigError."""

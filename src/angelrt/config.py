@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -46,8 +47,8 @@ class Keep:
     def __post_init__(self) -> None:
         """Raise InvalidOptions for a negative age or number."""
         object.__setattr__(self, "age", seconds(self.age, "Keep(age=)"))
-        if self.number < 0:
-            message = f"Keep(number=) is at least 0, not {self.number!r}"
+        if isinstance(self.number, bool) or not isinstance(self.number, int) or self.number < 0:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+            message = f"Keep(number=) is a whole number from 0, not {self.number!r}"
             raise InvalidOptions(message)
 
     @property
@@ -78,11 +79,28 @@ def resolve_url(url: str | None) -> str:
             "(pip install 'angelrt[embedded]')"
         )
         raise ConfigError(message)
-    scheme = urlsplit(found).scheme
-    if scheme not in (*SERVER_SCHEMES, EMBEDDED_SCHEME):
-        message = f"address {redact(found)!r}: the scheme is one of redis://, rediss://, unix://, embedded://"
-        raise ConfigError(message)
+    if not found.startswith(tuple(f"{scheme}://" for scheme in (*SERVER_SCHEMES, EMBEDDED_SCHEME))):
+        raise wrong_address(found, "the scheme is one of redis://, rediss://, unix://, embedded://")
+    if not found.startswith(f"{EMBEDDED_SCHEME}://"):
+        _check_server(found)
     return found
+
+
+def _check_server(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise wrong_address(url, str(error)) from error
+    if parts.scheme == "unix" and not parts.path.strip("/"):
+        raise wrong_address(url, "a unix:// address names the socket's path, as unix:///run/redis.sock")
+    if parts.scheme != "unix" and not re.fullmatch(r"/?|/\d+/?", parts.path):
+        raise wrong_address(url, "after the host comes the number of the database, as redis://host:6379/0")
+
+
+def wrong_address(url: str, reason: str) -> ConfigError:
+    """Return the error for an address that can never work."""
+    return ConfigError(f"address {redact(url)!r}: {reason}")
 
 
 def resolve_namespace(namespace: str | None) -> str:
@@ -92,21 +110,18 @@ def resolve_namespace(namespace: str | None) -> str:
 
 def embedded_path(url: str) -> str | None:
     """Return the directory of an `embedded://DIRECTORY` address, or None for any other. Raises ConfigError without a directory."""
-    parts = urlsplit(url)
-    if parts.scheme != EMBEDDED_SCHEME:
+    scheme, _, path = url.partition("://")
+    if scheme != EMBEDDED_SCHEME:
         return None
-    path = parts.netloc + parts.path
     if not path:
         message = "embedded:// needs a directory: embedded://./data (relative) or embedded:///var/lib/app (absolute)"
         raise ConfigError(message)
     return path
 
 
+_PASSWORD = re.compile(r"(^[^:@/]*:(?!//)|//[^:@/]*:).*(?=@)|((?<=[?&])password=)[^&#]*", re.IGNORECASE)
+
+
 def redact(url: str) -> str:
     """Return the address without its password, for logs and errors."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    user = f"{parts.username or ''}:***@"
-    return parts._replace(netloc=user + host).geturl()
+    return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url)

@@ -66,12 +66,12 @@ class Context(Generic[S]):
     def progress(self, done: float, message: str = "") -> None:
         """Say how far the run is, `done` from 0 to 1; shown in `Job.info()` within about a second."""
         self.done = min(max(float(done), 0.0), 1.0)
-        self.message = message[:LOG_MAX_CHARS]
+        self.message = _clean(message)
         self._note()
 
     def log(self, line: str) -> None:
         """Add a line to the log of the job, of which the last 100 are kept and shown in `Job.info()`."""
-        self.lines.append(line[:LOG_MAX_CHARS])
+        self.lines.append(_clean(line))
         del self.lines[:-LOG_MAX_LINES]
         self._note()
 
@@ -82,6 +82,11 @@ class Context(Generic[S]):
     def _note(self) -> None:
         if self.on_note is not None:
             self.on_note(self)
+
+
+def _clean(text: str) -> str:
+    """Return text of bounded length that has a JSON form: file names may hold what is no Unicode."""
+    return text[:LOG_MAX_CHARS].encode("utf-8", "replace").decode()
 
 
 _current: ContextVar[Context[Any] | None] = ContextVar("angelrt_context", default=None)

@@ -19,6 +19,11 @@ What an actor raises on purpose (`Retry`, `Snooze`, `Fail`) lives in `retry.py`:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class AngelError(Exception):
     """The root of every error raised by angelrt."""
@@ -77,11 +82,19 @@ class JobFailed(AngelError):
         self.attempts = attempts
         super().__init__(job_id, actor, error_type, error_message)
 
+    def __reduce__(self) -> tuple[Callable[..., JobFailed], tuple[dict[str, Any]]]:
+        """Let the error be copied and pickled, as process pools do."""
+        return _failed_again, (vars(self).copy(),)
+
     def __str__(self) -> str:
         """Tell which job failed, how, and where; the remote traceback follows as text."""
         runs = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
         head = f"job {self.job_id} of actor {self.actor} failed after {runs}: {self.error_type}: {self.error_message}"
         return f"{head}\n\nremote traceback:\n{self.remote_traceback}" if self.remote_traceback else head
+
+
+def _failed_again(parts: dict[str, Any]) -> JobFailed:
+    return JobFailed(**parts)
 
 
 class JobCancelled(AngelError):

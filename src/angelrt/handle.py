@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import views
 from .codec import decode_any
+from .retry import seconds
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from .actor import Actor
     from .client import Client
     from .job import JobInfo, Status
@@ -26,13 +29,13 @@ class Job(Generic[R_co]):
     _client: Client
     _actor: Actor[Any, R_co] | None
 
-    async def result(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109 - seconds, as users expect it
+    async def result(self, timeout: float | timedelta | None = None) -> R_co:  # noqa: ASYNC109 - as users expect it
         """Wait for the job to end and return its result; woken by the server, without polling.
 
         Raises JobFailed with the remote traceback, JobCancelled, JobNotFound, ResultDecodeError, and the built-in TimeoutError after
-        `timeout` seconds.
+        `timeout` (seconds or a timedelta).
         """
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(None if timeout is None else seconds(timeout, "result(timeout=)")):
             code, stored = await self._client.outcome(self.id)
         return views.result_of(self.id, code, stored, self._actor.signature.decode_result if self._actor else decode_any)  # type: ignore[no-any-return]
 
@@ -44,7 +47,7 @@ class Job(Generic[R_co]):
         """Return pending, processing, completed, failed or cancelled. Raises JobNotFound."""
         return (await self.info()).status
 
-    def result_sync(self, timeout: float | None = None) -> R_co:
+    def result_sync(self, timeout: float | timedelta | None = None) -> R_co:
         """Do what `result` does, from code that is not asynchronous."""
         return self._client.run_sync(lambda: self.result(timeout))
 

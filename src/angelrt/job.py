@@ -76,8 +76,9 @@ def id_time_ms(job_id: str) -> int:
 
 def check_id(job_id: str) -> str:
     """Return an id chosen by the caller. Raises InvalidOptions when it is empty, over 128 bytes or has control characters."""
-    if not job_id or len(job_id.encode("utf-8", "replace")) > ID_MAX_BYTES or not job_id.isprintable():
-        message = f"id {job_id[:60]!r}: use 1 to {ID_MAX_BYTES} bytes of printable text"
+    text = isinstance(job_id, str)  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+    if not text or not job_id.isprintable() or not 0 < len(job_id.encode("utf-8", "replace")) <= ID_MAX_BYTES:
+        message = f"id {(job_id[:60] if text else job_id)!r}: use 1 to {ID_MAX_BYTES} bytes of printable text"
         raise InvalidOptions(message)
     return job_id
 

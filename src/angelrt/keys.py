@@ -30,6 +30,11 @@ STATS_HOURS = 26
 """Length of the ring of hourly counters: a day, the hour that runs, and one to be written while it expires."""
 
 
+def matches(pattern: re.Pattern[str], name: object) -> bool:
+    """Whether a name is text of this form, for callers without a type checker too."""
+    return isinstance(name, str) and pattern.fullmatch(name) is not None
+
+
 class Keys:
     """The keys of one partition, named by a namespace.
 
@@ -38,7 +43,7 @@ class Keys:
 
     def __init__(self, namespace: str) -> None:
         """Check and keep the namespace."""
-        if not NAMESPACE.fullmatch(namespace):
+        if not matches(NAMESPACE, namespace):
             message = f"namespace {namespace!r}: use 1 to 64 letters, digits, '_', '.', ':' or '-'"
             raise ConfigError(message)
         self.namespace = namespace

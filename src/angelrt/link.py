@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry as BlockingRetry
 
+from .config import wrong_address
 from .errors import RedisRefused
 from .scripts import as_eval
 
@@ -36,14 +37,18 @@ REPLY_TIMEOUT_S: Final = 5.0
 
 def connector(url: str) -> Callable[[], AbstractConnection]:
     """Return a maker of connections that never re-send a command by themselves and read without a timeout."""
-    pool = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=None,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        protocol=2,
-        health_check_interval=0,
-    )
+    try:
+        pool = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            protocol=2,
+            health_check_interval=0,
+        )
+        pool.make_connection()  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError) as error:
+        raise wrong_address(url, str(error)) from error
     return pool.make_connection
 
 

@@ -27,15 +27,20 @@ class JsonFormatter(logging.Formatter):
         line |= {name: getattr(record, name) for name in JOB_FIELDS if hasattr(record, name)}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return orjson.dumps({name: _plain(value) for name, value in line.items()}).decode()
+
+
+def _plain(value: object) -> str:
+    """Return text that has a JSON form, whatever an actor's error text holds."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def configure(level: str, form: str) -> None:
     """Write the log to standard error as `text` or `json`, unless the application has handlers of its own."""
     root = logging.getLogger()
-    root.setLevel(level.upper())
     if root.handlers:
         return
+    root.setLevel(level.upper())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(TEXT_FORMAT))
     root.addHandler(handler)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
 
-from .actor import QUEUE_DEFAULT, Actors, Message, check_queue, send_options
+from .actor import QUEUE_DEFAULT, Actors, Message, check_actor_name, check_queue, send_options
 from .config import EVENTS_MAX, Retention, redact, resolve_namespace, resolve_url
 from .context import Context, Middleware
 from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
@@ -69,14 +69,17 @@ class Runtime(Actors, Generic[S]):
         super().__init__(queue=queue)
         self.url = url
         self.keys = Keys(resolve_namespace(namespace))
-        self.imports = tuple(imports)
+        self.imports = names(imports, "imports")
         self.lease_s = seconds(lease, "lease")
         if self.lease_s < 1:
             message = f"lease must be at least 1 s, not {lease!r}: it is renewed three times in its length"
             raise InvalidOptions(message)
         self.lifespan = lifespan
         self._middleware = tuple(middleware)
-        self._retention = retention or Retention()
+        self._retention = Retention() if retention is None else retention
+        if not isinstance(self._retention, Retention):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+            message = f"retention is a Retention(...), not {retention!r}"
+            raise ConfigError(message)
         self._events_max = EVENTS_MAX if events else 0
         self._stack: AsyncExitStack | None = None
         self._client: Client | None = None
@@ -170,7 +173,7 @@ class Runtime(Actors, Generic[S]):
         client = self.client()
         known = self.registered.get(actor)
         if known is None:
-            return await client.send_plain(actor, check_queue(queue or self._queue), arguments or {}, options)
+            return await client.send_plain(check_actor_name(actor), check_queue(queue or self._queue), arguments or {}, options)
         return await client.send(Message(known, known.signature.encode((), arguments or {}), options))
 
     def send_sync(
@@ -245,7 +248,11 @@ class Runtime(Actors, Generic[S]):
             message = f"concurrency is the number of jobs at a time, from 1 to {CONCURRENCY_MAX:,}, not {concurrency!r}"
             raise InvalidOptions(message)
         runnable = {name: actor for name, actor in self.registered.items() if actor.definition.kind != "remote"}
-        served = [check_queue(queue) for queue in queues] if queues else sorted({actor.definition.queue for actor in runnable.values()})
+        served = (
+            [check_queue(queue) for queue in names(queues, "queues")]
+            if queues
+            else sorted({actor.definition.queue for actor in runnable.values()})
+        )
         if not runnable or not served:
             message = "no actors are declared: declare some, or name their modules with Runtime(imports=[...])"
             raise ConfigError(message)
@@ -289,3 +296,11 @@ class Runtime(Actors, Generic[S]):
             message = "a _sync method was called in the event loop's own thread, where it would wait for itself: await the other one"
             raise RuntimeNotOpen(message)
         return asyncio.run_coroutine_threadsafe(call(), loop).result()
+
+
+def names(listed: Iterable[str], what: str) -> tuple[str, ...]:
+    """Return names as a tuple. Raises ConfigError for one text, whose letters would be taken for names."""
+    if isinstance(listed, str):
+        message = f"{what} is a list of names, not one text: {what}=[{listed!r}]"
+        raise ConfigError(message)
+    return tuple(listed)

@@ -107,9 +107,11 @@ async def sandbox(runtime: Runtime[Any], url: str | None = None) -> AsyncGenerat
         async with runtime:
             lifespan = runtime.lifespan
             async with lifespan() if lifespan else nullcontext() as state:
-                yield Sandbox(runtime, state)
-            store = runtime.client().store
-            await store.command("UNLINK", *store.keys.every(await store.queues()))
+                try:
+                    yield Sandbox(runtime, state)
+                finally:
+                    store = runtime.client().store
+                    await store.command("UNLINK", *store.keys.every(await store.queues()))
     finally:
         runtime.url, runtime.keys = before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import traceback
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from ..config import TEXT_MAX_CHARS
 from ..errors import InvalidArguments, PayloadTooLarge
 from ..retry import Fail
 
-PACKAGE: Final = str(Path(__file__).parent.parent)
+OWN_FRAMES: Final = (str(Path(__file__).parent.parent), concurrent.futures.thread.__file__)
 
 
 class Timeout(Exception):  # noqa: N818 - stands in the record of a failed job under this name
@@ -44,7 +45,7 @@ def failure_json(actor: str, error: BaseException) -> bytes:
     if isinstance(error, RemoteFailure):
         parts = (error.type, error.message, error.traceback)
     else:
-        parts = (type_name(error), str(error), traceback_of(error))
+        parts = (type_name(error), text_of(error), traceback_of(error))
     kind, message, trace = (
         text if len(text) <= TEXT_MAX_CHARS else f"{text[: TEXT_MAX_CHARS // 2]}\n[...]\n{text[-TEXT_MAX_CHARS // 2 :]}" for text in parts
     )
@@ -63,14 +64,22 @@ def type_name(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def text_of(error: BaseException) -> str:
+    """Return an exception's text, also of one that cannot tell it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the actor's code; its failure must be settled all the same
+        return "(its text cannot be shown: __str__ raised)"
+
+
 def describe(error: BaseException) -> str:
     """Return an exception in one line."""
-    return error.describe() if isinstance(error, RemoteFailure) else f"{type_name(error)}: {error}"
+    return error.describe() if isinstance(error, RemoteFailure) else f"{type_name(error)}: {text_of(error)}"
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return the traceback from the first frame that is not of this package, so that people see their own code."""
+    """Return the traceback from the first frame that is not of this package (nor of the executor), so that people see their own code."""
     frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(PACKAGE) and frame.tb_next is not None:
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(OWN_FRAMES) and frame.tb_next is not None:
         frame = frame.tb_next
     return "".join(traceback.format_exception(type(error), error, frame))

@@ -16,7 +16,7 @@ import anyio.to_process
 from ..actor import Actor, Actors
 from ..context import Context, enter
 from ..retry import Retry, Snooze
-from .failure import RemoteFailure, hopeless, traceback_of, type_name
+from .failure import RemoteFailure, hopeless, text_of, traceback_of, type_name
 
 DIED: Final = "ProcessDied"
 Identity = tuple[str, str, int, float]
@@ -79,11 +79,11 @@ def execute(module: str, qualname: str, name: str, arguments: bytes, identity: I
         result = actor.function(**actor.signature.decode(arguments))
         payload = actor.signature.result.encode(result)
     except Retry as verdict:
-        return ("retry", str(verdict), verdict.after_s)
+        return ("retry", text_of(verdict), verdict.after_s)
     except Snooze as verdict:
         return ("snooze", verdict.delay_s)
     except BaseException as error:  # noqa: BLE001 - an actor may raise anything, and not everything unpickles
-        return ("error", type_name(error), str(error), traceback_of(error), hopeless(error))
+        return ("error", type_name(error), text_of(error), traceback_of(error), hopeless(error))
     buffered = [(message.actor.name, message.arguments, message.options) for message in context.buffered]
     return ("ok", payload, buffered, context.lines, context.done, context.message)
 

@@ -79,6 +79,9 @@ class Runner:
         try:
             enter(context)
             verdict = await self._judged(run, context)
+        except Exception as error:
+            log.exception("%s: job %s could not be judged", run.actor.name, run.id)
+            verdict = self._verdict(run, "f", payload=failure_json(run.actor.name, error))
         finally:
             self._running.end(run)
         if context.done is not None or context.lines:
@@ -122,7 +125,7 @@ class Runner:
         signature = run.actor.signature
         call = self._call_of(run, context)
         result = await (through(self._middleware, context, call) if self._middleware else call())
-        return NOTHING if result is None else signature.result.encode(result)
+        return NOTHING if result is None and signature.may_return_none else signature.result.encode(result)
 
     def _call_of(self, run: Run, context: Context[Any]) -> Callable[[], Awaitable[Any]]:
         if run.actor.definition.kind == "process":
@@ -135,7 +138,7 @@ class Runner:
     async def _in_thread(self, run: Run, arguments: dict[str, Any]) -> Any:
         """Call in a thread. A thread cannot be killed: at the timeout the verdict is written, and thread and slot stay occupied."""
         variables = contextvars.copy_context()
-        future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: variables.run(run.actor.function, **arguments))
+        future = self._loop.run_in_executor(self._threads, partial(_in_variables, variables, run.actor.function, arguments))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -213,6 +216,15 @@ def note(run: Run, context: Context[Any]) -> Verdict:
     """Return the note of what a run said of itself so far."""
     payload = orjson.dumps({"done": context.done, "message": context.message, "log": context.lines})
     return Verdict(run.queue, run.id, run.token, "n", 0, payload, "", "", "")
+
+
+def _in_variables(variables: contextvars.Context, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call in a thread; a StopIteration, which no future can carry, becomes a RuntimeError as in coroutines (PEP 479)."""
+    try:
+        return variables.run(function, **arguments)
+    except StopIteration as error:
+        message = "actor raised StopIteration"
+        raise RuntimeError(message) from error
 
 
 async def through(middleware: Sequence[Any], context: Context[Any], call: Callable[[], Awaitable[Any]]) -> Any:

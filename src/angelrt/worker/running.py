@@ -73,7 +73,10 @@ class Running:
         return self.concurrency - len(self.slots)
 
     def start(self, run: Run) -> None:
-        """Take a slot and a lease."""
+        """Take a slot and a lease; an older run of the same job, which has lost its lease then, is told to stop."""
+        older = self.leases.get(run.id)
+        if older is not None:
+            older.cancel("lost")
         self.slots.add(run)
         self.leases[run.id] = run
         self._idle.clear()
@@ -83,24 +86,21 @@ class Running:
     def end(self, run: Run) -> None:
         """Free the slot; the lease stays until `settled`."""
         self.slots.discard(run)
-        self._room.set()
-        self._check_idle()
+        if self.free > 0:
+            self._room.set()
 
     def settled(self, job_id: str, token: str) -> None:
         """Let the lease go, once the verdict is written or refused."""
         run = self.leases.get(job_id)
         if run is not None and run.token == token:
             del self.leases[job_id]
-            self._check_idle()
+            if not self.leases:
+                self._idle.set()
 
     async def room(self) -> None:
         """Wait until a slot is free."""
         await self._room.wait()
 
     async def idle(self) -> None:
-        """Wait until nothing runs and every verdict is written."""
+        """Wait until every run has its verdict written; a thread that outlived its run is not waited for."""
         await self._idle.wait()
-
-    def _check_idle(self) -> None:
-        if not self.slots and not self.leases:
-            self._idle.set()
