@@ -28,9 +28,9 @@ TIMEOUT_S: Final = 300.0
 QUEUE_DEFAULT: Final = "default"
 WRONG_FUNCTION: Final = {
     "async": "rt.actor() takes an `async def`; for blocking I/O use thread_actor, for computing process_actor",
-    "thread": "rt.thread_actor() takes a `def`; for an `async def` use actor",
-    "process": "rt.process_actor() takes a `def`; for an `async def` use actor",
-    "remote": "rt.remote() takes the signature as a `def`, whatever the actor is where it runs",
+    "thread": "rt.thread_actor() takes a `def`; for an `async def` use rt.actor()",
+    "process": "rt.process_actor() takes a `def`; for an `async def` use rt.actor()",
+    "remote": "rt.remote() takes a `def`: the signature alone, whatever the actor is where it runs",
 }
 AT_MAX: Final = timedelta(seconds=MAX_DELAY_S)
 

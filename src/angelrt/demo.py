@@ -34,7 +34,7 @@ try:
 
     from .actors import photo_processing
 except ModuleNotFoundError as missing:
-    message = f"the demo needs {missing.name}, which is not installed: pip install 'angelrt[photos]'"
+    message = f"the demo needs {missing.name}, which is not installed: pip install 'angelrt[demo]'"
     raise ConfigError(message) from missing
 
 if TYPE_CHECKING:

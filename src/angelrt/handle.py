@@ -35,8 +35,13 @@ class Job(Generic[R_co]):
         Raises JobFailed with the remote traceback, JobCancelled, JobNotFound, ResultDecodeError, and the built-in TimeoutError after
         `timeout` (seconds or a timedelta).
         """
-        async with asyncio.timeout(None if timeout is None else seconds(timeout, "result(timeout=)")):
-            code, stored = await self._client.outcome(self.id)
+        limit_s = None if timeout is None else seconds(timeout, "result(timeout=)")
+        try:
+            async with asyncio.timeout(limit_s):
+                code, stored = await self._client.outcome(self.id)
+        except TimeoutError as error:
+            message = f"{self!r} has not ended within {limit_s:g} s and goes on; `python -m angelrt job {self.id}` tells where it stands"
+            raise TimeoutError(message) from error
         return views.result_of(self.id, code, stored, self._actor.signature.decode_result if self._actor else decode_any)  # type: ignore[no-any-return]
 
     async def info(self) -> JobInfo:

@@ -30,9 +30,9 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps({name: _plain(value) for name, value in line.items()}).decode()
 
 
-def _plain(value: object) -> str:
-    """Return text that has a JSON form, whatever an actor's error text holds."""
-    return str(value).encode("utf-8", "backslashreplace").decode()
+def _plain(value: object) -> object:
+    """Return what has a JSON form, whatever an actor's error text holds."""
+    return value if isinstance(value, int) else str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def configure(level: str, form: str) -> None:

@@ -25,7 +25,7 @@ from redis.exceptions import (
 )
 
 from . import scripts
-from .config import BATCH_MAX_JOBS, BLOB_MIN_BYTES, EVENTS_MAX, Retention, redact
+from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES, EVENTS_MAX, Retention, redact
 from .errors import RedisFull, RedisRefused, RedisUnavailable
 from .job import blob_field
 from .link import Link, LinkLost
@@ -47,6 +47,7 @@ TRANSIENT: Final = (ReadOnlyError, ClusterDownError, MasterDownError, TryAgainEr
 STATES: Final = ("ready", "delayed", "leased", "lanes")
 OUTCOMES: Final = ("completed", "failed", "cancelled")
 CHANGED_MEANWHILE: Final = -1
+EXPIRE_PAGE: Final = 500
 
 
 class NewJob(NamedTuple):
@@ -86,7 +87,7 @@ class Claimed(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """How one run ended: c completed, f failed, k cancelled, r retry, s snooze, x handed back; or n, a note of a run that goes on."""
+    """How one run ended; `code` is one of those in the header of settle.lua."""
 
     queue: str
     id: str
@@ -180,28 +181,47 @@ class Store:
         blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
         return cast("list[int]", await self._run(scripts.ENQUEUE, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S))
 
-    async def settle(self, worker: str, verdicts: Sequence[Verdict], deadline_s: float | None = None) -> list[int]:
-        """Write verdicts; per run 1 settled, 2 settled before by this token, 0 lease lost. Without verdicts, only forget what is old."""
+    async def settle(
+        self, worker: str, verdicts: Sequence[Verdict], *, deadline_s: float | None = None, blob_min_bytes: int = BLOB_MIN_BYTES
+    ) -> list[int]:
+        """Write verdicts; per run 1 settled, 2 settled before by this token, 0 lease lost. Without verdicts, only forget what is old.
+
+        Results over `blob_min_bytes` go past Lua. At the memory limit the server refuses that way, so they go through Lua then: slow,
+        but running work drains. Raises RedisFull only for verdicts with children.
+        """
         index = _QueueIndex(self.keys)
+        runs, children, blobs = self._verdict_arguments(index, verdicts, blob_min_bytes)
         kept = self._retention
         limits = [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
-        arguments: list[Any] = [self._now(), self._events_max, worker, self.keys.inbox(""), *limits, len(verdicts)]
-        blobs: list[Any] = []
+        arguments: list[Any] = [self._now(), self._events_max, worker, self.keys.inbox(""), *limits, len(verdicts), *runs, *children]
+        script = scripts.SETTLE_WITH_CHILDREN if children else scripts.SETTLE
+        command = self._command(script, index.keys, arguments)
+        try:
+            return cast("list[int]", await self._run(script, command, self._blob_commands(blobs), deadline_s=deadline_s))
+        except RedisFull:
+            if children or not blobs:
+                raise
+            return await self.settle(worker, verdicts, deadline_s=deadline_s, blob_min_bytes=BATCH_MAX_BYTES)
+
+    def _verdict_arguments(
+        self, index: _QueueIndex, verdicts: Sequence[Verdict], blob_min_bytes: int
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return the arguments of runs and of children, and what is stored apart."""
+        runs: list[Any] = []
         children: list[Any] = []
+        blobs: list[Any] = []
         for verdict in verdicts:
             payload = verdict.payload
-            if len(payload) > BLOB_MIN_BYTES and verdict.code != "n":
+            if len(payload) > blob_min_bytes and verdict.code != "n":
                 blobs += (f"{verdict.id}={verdict.token}", payload)
                 payload = b"\1"
-            arguments += (index(verdict.queue), verdict.id, verdict.token, verdict.code, verdict.delay_ms, payload)
-            arguments += (verdict.label, verdict.pickup_word, verdict.run_word, len(verdict.children))
+            runs += (index(verdict.queue), verdict.id, verdict.token, verdict.code, verdict.delay_ms, payload)
+            runs += (verdict.label, verdict.pickup_word, verdict.run_word, len(verdict.children))
             for child in verdict.children:
                 children.extend(_job_arguments(index, child))
                 if child.blob is not None:
                     blobs += (blob_field(child.id, child.record), child.blob)
-        script = scripts.SETTLE_WITH_CHILDREN if children else scripts.SETTLE
-        command = self._command(script, index.keys, arguments + children)
-        return cast("list[int]", await self._run(script, command, self._blob_commands(blobs), deadline_s=deadline_s))
+        return runs, children, blobs
 
     async def claim(
         self, link: Link, worker: str, token: str, *, queues: Sequence[str], lease_ms: int, capacity: int, actors: bytes, block: bool
@@ -240,15 +260,16 @@ class Store:
     ) -> int:
         """Give back all that a worker holds; returns how many, or CHANGED_MEANWHILE when it beat again since `beat_ms`."""
         total = 0
-        given_back: int
+        check = "" if beat_ms is None else repr(beat_ms)
         while True:
-            arguments = [self._now(), self._events_max, worker, "l" if died else "x", "" if beat_ms is None else repr(beat_ms)]
-            given_back = await self._verb(scripts.EXPIRE_WORKER, queues, arguments, deadline_s)
+            arguments = [self._now(), self._events_max, worker, "l" if died else "x", check]
+            given_back: int = await self._verb(scripts.EXPIRE_WORKER, queues, arguments, deadline_s)
             if given_back == CHANGED_MEANWHILE:
                 return CHANGED_MEANWHILE
             total += given_back
-            if not given_back:
+            if given_back < EXPIRE_PAGE:
                 return total
+            check = ""
 
     async def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[str]:
         """Extend leases; return the ids of those that are lost."""

@@ -155,7 +155,9 @@ local function give_back(queue, ids, runs_key, held_key, how, now)
     if how == 'l' then run.losses = run.losses + 1 else run.attempts = math.max(run.attempts - 1, 0) end
     run.rank = run.rank or rank_of(DEFAULT_PRIORITY, now)
     ready[2 * i - 1], ready[2 * i] = integer(run.rank), id
-    runs[2 * i - 1], runs[2 * i] = id, format_run(close_run(run, how, now))
+    close_run(run, how, now)
+    run.token = '!' -- `!token` is of a run that was settled, and a late verdict on this one must be refused
+    runs[2 * i - 1], runs[2 * i] = id, format_run(run)
   end
   write('ZADD', queue.ready, ready)
   write('HSET', runs_key, runs)

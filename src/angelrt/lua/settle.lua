@@ -3,6 +3,7 @@
 --           | per queue: ready delayed leased lanes opens wake
 -- ARGV      now_ms events_max worker inbox completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
 --           | per run: queue id token verdict delay_ms payload label pickup_word run_word children
+--             (verdicts: c completed, f failed, g failed without this delivery having run, k cancelled, r retry, s snooze, x handed back, n note)
 --           | per child: queue id record priority when
 -- RETURNS   per run: 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed;
 --           a call without runs only forgets what is beyond the retention
@@ -35,7 +36,7 @@ end
 
 local stamp = integer(now)
 local ended, ended_ids, delayed, ready, leased, heads = { c = {}, f = {}, k = {} }, {}, {}, {}, {}, {}
-local results, runs, gone, held, notes, refused_blobs = {}, {}, {}, {}, {}, {}
+local results, overwritten, runs, gone, held, notes, refused_blobs = {}, {}, {}, {}, {}, {}, {}
 
 local function push(lists, key, a, b)
   local list = lists[key] or {}
@@ -44,20 +45,36 @@ local function push(lists, key, a, b)
   if b then list[#list + 1] = b end
 end
 
--- What was stored apart for a verdict that is not accepted: its result, and the arguments of its children.
-local function refuse_blobs(id, token, payload, first, last)
+-- What was stored apart for a verdict that is not accepted: its result, and the arguments of children that are not there.
+local function refuse_children(first, last)
+  for at = first, last, 5 do
+    local blob = blob_of(ARGV[at + 1], ARGV[at + 2])
+    if blob and call('HGET', JOBS, ARGV[at + 1]) ~= ARGV[at + 2] then refused_blobs[#refused_blobs + 1] = blob end
+  end
+end
+
+local function refuse_result(id, token, payload)
   if string.sub(payload, 1, 1) == '\1' then refused_blobs[#refused_blobs + 1] = id .. '=' .. token end
-  for at = first, last, 5 do refused_blobs[#refused_blobs + 1] = blob_of(ARGV[at + 1], ARGV[at + 2]) end
+end
+
+local function write_result(id, run, payload)
+  results[#results + 1] = id
+  results[#results + 1] = run .. '\0' .. payload
+  if not string.match(run, '^%S+ %S+ %S+ 1 ') then overwritten[#overwritten + 1] = id end
+end
+
+-- A job that is given up without another run: the delivery that tells so is no attempt.
+local function without_attempt(stored)
+  local run = parse_run(stored)
+  run.attempts = math.max(run.attempts - 1, 0)
+  return format_run(run)
 end
 
 -- Back to a waiting place: r (retry) keeps the attempt charged; s (snooze) and x (hand back) do not.
 local function put_back(q, id, stored, verdict, delay_ms, payload)
   local run = parse_run(stored)
   if verdict ~= 'r' then run.attempts = math.max(run.attempts - 1, 0) end
-  if payload ~= '' then
-    results[#results + 1] = id
-    results[#results + 1] = stored .. '\0' .. payload
-  end
+  if payload ~= '' then write_result(id, stored, payload) end
   if verdict ~= 'x' and delay_ms > 0 then
     local due = math.ceil(now + delay_ms)
     push(delayed, q, due, id)
@@ -76,12 +93,17 @@ for i, id in ipairs(ids) do
   local label, children = ARGV[at + 6], tonumber(ARGV[at + 9])
   local children_last = children_first + children * 5 - 1
   codes[i] = verdict_code(i, id, token)
-  if codes[i] == 0 then refuse_blobs(id, token, payload, children_first, children_last) end
+  if codes[i] == 0 then refuse_result(id, token, payload) end
+  if codes[i] == 0 or (codes[i] == 1 and not ended[verdict] and verdict ~= 'g') then refuse_children(children_first, children_last) end
   if codes[i] == 1 and verdict == 'n' then
     notes[#notes + 1] = id
     notes[#notes + 1] = payload
   elseif codes[i] == 1 then
     seen[id] = true
+    if verdict == 'g' then
+      verdict = 'f'
+      found[i] = without_attempt(found[i])
+    end
     count(counts, label, WORDS[verdict])
     if ARGV[at + 8] ~= '' then
       count(counts, label, ARGV[at + 7])
@@ -91,8 +113,7 @@ for i, id in ipairs(ids) do
       push(ended, verdict, stamp, id)
       ended_ids[#ended_ids + 1] = id
       gone[#gone + 1] = id
-      results[#results + 1] = id
-      results[#results + 1] = found[i] .. '\0' .. payload
+      write_result(id, found[i], payload)
       if children > 0 then accepted_children[#accepted_children + 1] = { children_first, children_last } end
     else
       put_back(q, id, found[i], verdict, delay_ms, payload)
@@ -106,6 +127,12 @@ end
 for _, span in ipairs(accepted_children) do
   enqueue(span[1], span[2], queues, now, JOBS, RUNS, BLOBS, counts)
   for _, queue in ipairs(queues) do call('ZADD', QUEUES, 0, queue.name) end
+end
+-- The error of an earlier attempt may lie apart; what replaces it in results leaves it unreachable.
+if #overwritten > 0 and call('HLEN', BLOBS) > 0 then
+  for i, old in ipairs(call('HMGET', RESULTS, unpack(overwritten))) do
+    if old and string.sub(old, -2) == '\0\1' then refused_blobs[#refused_blobs + 1] = overwritten[i] .. '=' .. string.match(old, '^%S+') end
+  end
 end
 write('HSET', RESULTS, results)
 write('HSET', NOTES, notes)
@@ -172,7 +199,7 @@ for verdict, list in pairs(ended) do
   if runs_count == 0 then
     trim(RETENTION[verdict], BATCH_MAX)
   elseif #list > 0 then
-    trim(RETENTION[verdict], math.min(2 * #list, BATCH_MAX))
+    trim(RETENTION[verdict], math.min(#list, BATCH_MAX))
   end
 end
 if #held > 0 then event(EVENTS, events_max, 'settle', worker, #held, ended_ids) end

@@ -94,9 +94,7 @@ class Runner:
     async def _judged(self, run: Run, context: Context[Any]) -> Verdict | None:
         """Return the verdict of a run; None when its lease is lost, since then nothing may be written."""
         if run.attempt > run.attempts_max:
-            return self._verdict_of(
-                run, WorkerLost(f"its worker was lost in its last run, and its {run.attempts_max} attempts are used up")
-            )
+            return self._given_up(run)
         try:
             payload = await self._called(run, context)
             children = tuple(map(self._new_job, context.buffered)) if context.buffered else ()
@@ -202,9 +200,14 @@ class Runner:
         delay_s = run.actor.definition.retry.delay_s(run.attempt) if after_s is None else after_s
         return self._verdict(run, "r", delay_s=delay_s, payload=failure)
 
+    def _given_up(self, run: Run) -> Verdict:
+        reason = WorkerLost(f"its worker was lost in its last run, and its {run.attempts_max} attempts are used up")
+        log.error("%s: job %s failed: %s", run.actor.name, run.id, reason, extra={"job_id": run.id, "actor": run.actor.name})
+        return self._verdict(run, "g", payload=failure_json(run.actor.name, reason))
+
     def _verdict(self, run: Run, code: str, *, delay_s: float = 0, payload: bytes = b"", children: tuple[NewJob, ...] = ()) -> Verdict:
         elapsed_ms = (time.monotonic() - run.started_s) * 1000
-        self._running.processed += code in "cf"
+        self._running.processed += code in "cfg"
         self._running.busy_ms += elapsed_ms
         delay_ms = math.ceil(delay_s * 1000)
         label = f"{run.queue}|{run.actor.name}"

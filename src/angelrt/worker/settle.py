@@ -59,7 +59,9 @@ class SettleLoop:
         try:
             codes = await self._store.settle(self._worker, batch)
         except RedisFull as error:
+            log.warning("%s; child jobs cannot be sent: their parents are tried again in %g s", error, FULL_DELAY_MS / 1000)
             self._waiting[:0] = [_without_children(verdict, error) for verdict in batch]
+            await asyncio.sleep(REFUSED_PAUSE_S)
             return
         except RedisRefused:
             log.exception("verdicts of %d jobs are refused; trying again in %g s", len(batch), REFUSED_PAUSE_S)
