@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from . import views
 from .codec import ValueCodec
 from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES
-from .errors import JobNotFound, RedisRefused
+from .errors import JobNotFound, RedisRefused, RuntimeNotOpen
 from .group_commit import GroupCommit
 from .handle import Job
 from .inbox import Inbox
@@ -26,6 +27,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 COLLISIONS_MAX: Final = 3
 WATCH_MAX_IDS: Final = 500
+CLOSED: Final = "the runtime is not open: it was closed; keep `async with rt:` (or `with rt:`) open around what sends and waits"
 
 
 class RunSync(Protocol):
@@ -53,16 +55,32 @@ class Client:
         )
         self._inbox = Inbox(store.url, store.keys.inbox(self._name), self._on_news)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._pid = os.getpid()
+        self._closed = False
+
+    def check_open(self) -> None:
+        """Raise RuntimeNotOpen when the runtime was closed, or this process was forked after it was opened."""
+        if self._pid != os.getpid():
+            message = "this process was forked after the runtime was opened: a connection cannot be shared, open the runtime in the child"
+            raise RuntimeNotOpen(message)
+        if self._closed:
+            raise RuntimeNotOpen(CLOSED)
 
     async def close(self) -> None:
-        """Finish what is being sent and end the subscription."""
+        """Finish what is being sent, tell those who wait for results, and end the subscription."""
+        self._closed = True
         await self._sends.drain()
+        for waiting in self._waiting.values():
+            for news in waiting:
+                if not news.done():
+                    news.set_exception(RuntimeNotOpen(CLOSED))
         await self._inbox.close()
 
     # -- sending -------------------------------------------------------------------------------------------------------------------
 
     async def send(self, message: Message[R]) -> Job[R]:
         """Send one message; see `Actor.send`."""
+        self.check_open()
         job = self.new_job(message)
         codes = await self._sends.submit([job])
         job_id, created = await self._accepted(message, job, codes[0])
@@ -70,6 +88,7 @@ class Client:
 
     async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
         """Send messages in batches, each atomic; returns handles in order. On an error, sending again with ids is safe."""
+        self.check_open()
         handles: list[Job[R]] = []
         for batch in _batches(((message, self.new_job(message)) for message in messages), lambda pair: pair[1].size_bytes):
             codes = await self._sends.submit([job for _, job in batch])
@@ -80,6 +99,7 @@ class Client:
 
     async def send_plain(self, actor: str, queue: str, arguments: Mapping[str, Any], options: SendOptions) -> Job[Any]:
         """Send plain JSON data to an actor that is not declared here. Raises InvalidArguments and PayloadTooLarge."""
+        self.check_open()
         encoded = ValueCodec(dict[str, Any], f"arguments of actor {actor}").encode(dict(arguments))
         job = self._job(actor, queue, None, encoded, options)
         codes = await self._sends.submit([job])
@@ -132,6 +152,7 @@ class Client:
 
     async def outcome(self, job_id: str) -> tuple[str, bytes]:
         """Wait for a job to end; return c, f or k and the stored result. Raises JobNotFound."""
+        self.check_open()
         await self._inbox.open()
         while True:
             news = asyncio.get_running_loop().create_future()
@@ -149,6 +170,7 @@ class Client:
 
     async def infos(self, ids: Sequence[str]) -> list[JobInfo]:
         """Return what is known of each job. Raises JobNotFound."""
+        self.check_open()
         placed = await self.store.inspect(ids)
         blobs = await self.store.payloads((job.id, job.record) for job in placed)
         return [views.job_info(job, blobs.get(job.id)) for job in placed]

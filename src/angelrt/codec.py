@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NotRequired, Required, cast, get_a
 
 import orjson
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError, with_config
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, from_json
 from typing_extensions import TypedDict
 
 from .config import PAYLOAD_MAX_BYTES
@@ -179,4 +179,4 @@ class Signature:
 
 def decode_any(encoded: bytes) -> Any:
     """Return plain JSON data, for results of actors whose code is not here."""
-    return orjson.loads(encoded or b"null")
+    return from_json(encoded or b"null")

@@ -85,7 +85,7 @@ class Runtime(Actors, Generic[S]):
         self._client: Client | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: threading.Thread | None = None
-        self._pid = 0
+        self._opened_in = 0
         self._portal: AbstractContextManager[BlockingPortal] | None = None
         self._close_in_portal: Callable[[], None] | None = None
 
@@ -95,26 +95,31 @@ class Runtime(Actors, Generic[S]):
         """Connect. Raises ConfigError without an address, RedisUnavailable when the server does not answer."""
         from . import opening  # noqa: PLC0415 - loads redis, which a program that only declares actors does not need
 
-        if self._client is not None and self._pid == os.getpid():
+        if self._opened_in == os.getpid():
             message = "this runtime is open already: open it once, where the program starts"
             raise ConfigError(message)
+        self._opened_in = os.getpid()
         stack = AsyncExitStack()
         try:
             url = await stack.enter_async_context(opening.server(resolve_url(self.url)))
             store = await stack.enter_async_context(opening.store(url, self.keys, self._retention, self._events_max))
             self._client = await stack.enter_async_context(opening.client(store, self._run_sync))
         except BaseException:
+            self._opened_in = 0
             await stack.aclose()
             raise
-        self._stack, self._pid = stack, os.getpid()
+        self._stack = stack
         self._loop, self._loop_thread = asyncio.get_running_loop(), opening.this_thread()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Finish what is being sent and disconnect."""
         stack, self._stack, self._client = self._stack, None, None
-        if stack is not None:
-            await stack.aclose()
+        try:
+            if stack is not None:
+                await stack.aclose()
+        finally:
+            self._opened_in = 0
 
     def __enter__(self) -> Runtime[S]:
         """Open for synchronous code: the event loop runs in a thread of its own."""
@@ -145,9 +150,7 @@ class Runtime(Actors, Generic[S]):
         if self._client is None:
             message = "the runtime is not open: use `async with rt:` (or `with rt:` in synchronous code) around what sends"
             raise RuntimeNotOpen(message)
-        if self._pid != os.getpid():
-            message = "this process was forked after the runtime was opened: a connection cannot be shared, open the runtime in the child"
-            raise RuntimeNotOpen(message)
+        self._client.check_open()
         return self._client
 
     # -- sending -------------------------------------------------------------------------------------------------------------------

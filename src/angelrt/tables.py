@@ -75,7 +75,8 @@ def _workers(console: Console, workers: list[WorkerInfo]) -> None:
         "worker", "status", "queues", *_right("running", "done", "average"), "host", "last beat", title="Workers", title_justify="left"
     )
     for one in workers:
-        status = Text(one.status, style=LEVEL_STYLES["error"] if one.status == "error" else "")
+        words = f"{one.status}: blocked by {one.blocked_by}" if one.blocked_by else one.status
+        status = Text(words, style=LEVEL_STYLES["error"] if one.status == "error" else "")
         average = _ms(one.average_processing_time if one.jobs_processed else None)
         running = f"{one.running}/{one.concurrency}"
         table.add_row(

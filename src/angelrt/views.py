@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
+from pydantic_core import from_json
 
 from .errors import JobCancelled, JobFailed, JobNotFound
 from .job import (
@@ -92,7 +93,7 @@ def job_info(placed: Placed, blob: bytes | None) -> JobInfo:
     return JobInfo(
         id=placed.id,
         type=record.actor,
-        payload=orjson.loads(record.arguments or blob or b"{}"),
+        payload=from_json(record.arguments or blob or b"{}"),
         priority=record.meta.get("p", rank_priority(run.rank) if run else _priority(placed)),
         attempts=shown.attempts if shown else 0,
         status=STATUS_OF_STATE[placed.state],

@@ -141,7 +141,7 @@ class Worker:
         """Claim up to `most` ready jobs without waiting, run them to their end and return their ids: a worker driven by hand, for tests."""
         loops = [asyncio.create_task(loop.run()) for loop in (self._settle, self._deadlines)]
         try:
-            await self._claim.claim_once(block=False, most=most)
+            await self._claim.claim_once(most, block=False)
             ids = list(self.running.leases)
             await self.running.idle()
         finally:
@@ -193,6 +193,7 @@ class Worker:
 
     async def _wait_for_runs(self) -> None:
         """Hand back what has not begun; wait for the rest within the grace, or until hurried; then cancel what is left."""
+        self._runner.hand_back_queued()
         for run in [run for run in self.running.slots if not run.begun and run.task is not None]:
             run.cancel("shutdown")
         idle = asyncio.create_task(self.running.idle())

@@ -61,23 +61,22 @@ class ClaimLoop:
     async def run(self) -> None:
         """Claim until cancelled."""
         while True:
-            await self._running.room()
+            wanted = await self._running.room()
             try:
-                await self.claim_once(block=not self.more)
+                await self.claim_once(wanted, block=not self.more)
             except RedisRefused:
                 log.exception("claims are refused; trying again in %g s", REFUSED_PAUSE_S)
                 await asyncio.sleep(REFUSED_PAUSE_S)
 
-    async def claim_once(self, *, block: bool, most: int = BATCH_MAX_JOBS) -> int:
-        """Claim for the free slots and start what came; return how many. Only a claim that waits uses the own connection."""
-        capacity = min(self._running.free, most)
+    async def claim_once(self, wanted: int, *, block: bool) -> int:
+        """Claim and start what came; return how many. Only a claim that waits uses the own connection."""
         claimed = await self._store.claim(
             self._link if block else self._store.link,
             self._worker,
             write_number(secrets.randbits(60), 10),
             queues=self._queues,
             lease_ms=self._lease_ms,
-            capacity=capacity,
+            capacity=min(wanted, BATCH_MAX_JOBS),
             actors=self._known,
             block=block,
         )

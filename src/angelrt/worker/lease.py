@@ -97,7 +97,7 @@ class LeaseThread:
                     self._loop.call_soon_threadsafe(self._lose, run)
 
     def _lose(self, run: Run) -> None:
-        if self._running.leases.get(run.id) is run and run.task is not None and not run.task.done():
+        if self._running.leases.get(run.id) is run and (run.task is None or not run.task.done()):
             log.warning("%s: the lease of job %s is lost; its run is cancelled", run.actor.name, run.id)
             run.cancel("lost")
 

@@ -16,7 +16,7 @@ import orjson
 
 from .. import stats
 from ..context import Context, Middleware, enter
-from ..retry import Retry, Snooze
+from ..retry import Fail, Retry, Snooze
 from ..store import Verdict
 from .failure import Timeout, WorkerLost, describe, failure_json, hopeless
 from .process import ProcessPool
@@ -66,9 +66,27 @@ class Runner:
         self._rebuild = rebuild
 
     def start(self, run: Run) -> None:
-        """Start a run as a task of its own, in a fresh copy of the base context."""
-        self._running.start(run)
-        run.task = asyncio.get_running_loop().create_task(self._execute(run), context=self._base.copy())
+        """Start a run, or queue it until a slot is free."""
+        self._running.lease(run)
+        self._running.queued.append(run)
+        self.start_queued()
+
+    def start_queued(self) -> None:
+        """Start what waits, as far as slots are free: each run as a task of its own, in a fresh copy of the base context."""
+        running = self._running
+        while running.queued and running.free > 0:
+            run = running.queued.popleft()
+            if run.why_cancelled:
+                running.settled(run.id, run.token)
+                continue
+            running.slots.add(run)
+            run.task = self._loop.create_task(self._execute(run), context=self._base.copy())
+
+    def hand_back_queued(self) -> None:
+        """Hand back what has not started: no attempt is charged for it."""
+        queued = self._running.queued
+        while queued:
+            self._put(self._verdict(queued.popleft(), "x"))
 
     def close(self) -> None:
         """Let the threads go; one that hangs is left behind. anyio ends the processes with the event loop."""
@@ -83,7 +101,7 @@ class Runner:
             log.exception("%s: job %s could not be judged", run.actor.name, run.id)
             verdict = self._verdict(run, "f", payload=failure_json(run.actor.name, error))
         finally:
-            self._running.end(run)
+            self._ended(run)
         if context.done is not None or context.lines:
             self._put(note(run, context))
         if verdict is None:
@@ -148,9 +166,13 @@ class Runner:
                 future.add_done_callback(lambda _: self._thread_ended(occupied))
             raise
 
+    def _ended(self, run: Run) -> None:
+        self._running.end(run)
+        self.start_queued()
+
     def _thread_ended(self, occupied: Run) -> None:
-        self._running.end(occupied)
         self._places["thread"].release()
+        self._ended(occupied)
 
     async def _in_process(self, run: Run, context: Context[Any]) -> bytes:
         """Call in a process, which decodes and encodes on its side; what it said of itself arrives with its result."""
@@ -180,7 +202,7 @@ class Runner:
     # -- verdicts ------------------------------------------------------------------------------------------------------------------
 
     def _verdict_of(self, run: Run, error: BaseException) -> Verdict | None:
-        if isinstance(error, asyncio.CancelledError) and run.why_cancelled in ("lost", "shutdown"):
+        if run.why_cancelled in ("lost", "shutdown") and not isinstance(error, Retry | Snooze | Fail):
             return None if run.why_cancelled == "lost" else self._verdict(run, "x")
         if isinstance(error, asyncio.CancelledError) and run.why_cancelled == "timeout":
             error = Timeout(f"ran longer than {run.timeout_s:g} s")
@@ -211,7 +233,8 @@ class Runner:
         self._running.busy_ms += elapsed_ms
         delay_ms = math.ceil(delay_s * 1000)
         label = f"{run.queue}|{run.actor.name}"
-        pickup, took = stats.pickup_word(run.started_ms - run.ready_ms), stats.run_word(elapsed_ms)
+        pickup = stats.pickup_word(run.started_ms - run.ready_ms) if run.begun else ""
+        took = stats.run_word(elapsed_ms) if run.begun else ""
         return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, took, children)
 
 

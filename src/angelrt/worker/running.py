@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ..actor import Actor
     from ..context import Context
+
+
+AHEAD_S: Final = 0.005
+"""A claim runs ahead of the slots by what ends in this time: more than a round trip, far less than anybody notices."""
+PACE_SAMPLE_S: Final = 0.001
 
 
 @dataclass(slots=True, eq=False)
@@ -59,33 +65,45 @@ class Running:
         """Start empty, with `concurrency` slots."""
         self.concurrency = concurrency
         self.slots: set[Run] = set()
+        self.queued: deque[Run] = deque()
+        """Claimed ahead, waiting for a slot: what short jobs will need before the next claim is answered."""
         self.leases: dict[str, Run] = {}
         self.processed = 0
         self.busy_ms = 0.0
         self._room = asyncio.Event()
-        self._room.set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._pace_per_s = 0.0
+        self._ended = 0
+        self._paced_s = time.monotonic()
 
     @property
     def free(self) -> int:
         """How many slots are free."""
         return self.concurrency - len(self.slots)
 
-    def start(self, run: Run) -> None:
-        """Take a slot and a lease; an older run of the same job, which has lost its lease then, is told to stop."""
+    def wanted(self) -> int:
+        """How many jobs to claim now: one for each free slot, and ahead of that what ends within a few milliseconds at the present pace."""
+        now_s = time.monotonic()
+        passed_s = now_s - self._paced_s
+        if passed_s >= PACE_SAMPLE_S:
+            self._pace_per_s += (self._ended / passed_s - self._pace_per_s) / 2
+            self._paced_s, self._ended = now_s, 0
+        ahead = min(self.concurrency, int(self._pace_per_s * AHEAD_S))
+        return self.free + ahead - len(self.queued)
+
+    def lease(self, run: Run) -> None:
+        """Take a lease; an older run of the same job, which has lost its own then, is told to stop."""
         older = self.leases.get(run.id)
         if older is not None:
             older.cancel("lost")
-        self.slots.add(run)
         self.leases[run.id] = run
         self._idle.clear()
-        if self.free <= 0:
-            self._room.clear()
 
     def end(self, run: Run) -> None:
         """Free the slot; the lease stays until `settled`."""
         self.slots.discard(run)
+        self._ended += 1
         if self.free > 0:
             self._room.set()
 
@@ -97,9 +115,12 @@ class Running:
             if not self.leases:
                 self._idle.set()
 
-    async def room(self) -> None:
-        """Wait until a slot is free."""
-        await self._room.wait()
+    async def room(self) -> int:
+        """Wait until there is something to claim for, and return how many jobs are wanted."""
+        while (wanted := self.wanted()) <= 0:
+            self._room.clear()
+            await self._room.wait()
+        return wanted
 
     async def idle(self) -> None:
         """Wait until every run has its verdict written; a thread that outlived its run is not waited for."""
