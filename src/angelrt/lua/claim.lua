@@ -96,7 +96,7 @@ local function open_lanes(queue)
   for i, lane in ipairs(lanes) do
     if since[i] and tonumber(since[i]) <= now then open[#open + 1] = { lane = lane, since = tonumber(since[i]) } end
   end
-  table.sort(open, function(a, b) return a.since < b.since end)
+  table.sort(open, function(a, b) return a.since < b.since or (a.since == b.since and a.lane < b.lane) end)
   return open
 end
 
@@ -168,13 +168,17 @@ local function held_by_token()
   end
 end
 
+-- What is overdue moves first: a lease of this very token may have run out before the call was sent again.
+local moved, lost = {}, {}
+for index, queue in ipairs(queues) do
+  moved[index] = promote(queue, RUNS, now, BATCH_MAX)
+  lost[index] = take_back_expired(queue, RUNS, HELD, now, BATCH_MAX, counts)
+end
 if resend then held_by_token() end
 local again = 0
 local live = math.max(call('ZCARD', BEATS), 1)
 for index, queue in ipairs(queues) do
-  local moved = promote(queue, RUNS, now, BATCH_MAX)
-  local lost = take_back_expired(queue, RUNS, HELD, now, BATCH_MAX, counts)
-  local left = capacity - #granted_ids
+  local left = math.max(capacity - #granted_ids, 0)
   local taken, more = serve_opens(index, left)
   left = left - taken
   local waiting = call('ZCARD', queue.ready)
@@ -182,7 +186,7 @@ for index, queue in ipairs(queues) do
     serve_ready(index, math.min(left, math.ceil(waiting / live)))
     waiting = call('ZCARD', queue.ready)
   end
-  if waiting > 0 or more or moved == BATCH_MAX or lost == BATCH_MAX then
+  if waiting > 0 or more or moved[index] == BATCH_MAX or lost[index] == BATCH_MAX then
     again = 1
     wake(queue)
   end

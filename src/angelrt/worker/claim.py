@@ -61,9 +61,11 @@ class ClaimLoop:
     async def run(self) -> None:
         """Claim until cancelled."""
         while True:
+            # After a time without room, another worker may have eaten the marker of work that only this one can do: look first.
+            was_full = self._running.wanted() <= 0
             wanted = await self._running.room()
             try:
-                await self.claim_once(wanted, block=not self.more)
+                await self.claim_once(wanted, block=not self.more and not was_full)
             except RedisRefused:
                 log.exception("claims are refused; trying again in %g s", REFUSED_PAUSE_S)
                 await asyncio.sleep(REFUSED_PAUSE_S)

@@ -32,6 +32,8 @@ log = logging.getLogger("angelrt.worker")
 
 NOTE_PAUSE_S: Final = 0.5
 """A run's notes (progress, log) are written at most this often, and once more when it ends."""
+QUEUED_MAX_S: Final = 0.05
+"""What was claimed ahead and has not started after this goes back to its queue."""
 NOTHING: Final = b"null"
 
 
@@ -61,6 +63,7 @@ class Runner:
         self._processes = ProcessPool()
         self._places = {"thread": asyncio.Semaphore(threads), "process": asyncio.Semaphore(self._processes.size)}
         self._loop = asyncio.get_running_loop()
+        self._queue_alarm: asyncio.TimerHandle | None = None
         self._state = state
         self._base = base
         self._rebuild = rebuild
@@ -70,6 +73,8 @@ class Runner:
         self._running.lease(run)
         self._running.queued.append(run)
         self.start_queued()
+        if self._running.queued and self._queue_alarm is None:
+            self._queue_alarm = self._loop.call_later(QUEUED_MAX_S, self._check_queue)
 
     def start_queued(self) -> None:
         """Start what waits, as far as slots are free: each run as a task of its own, in a fresh copy of the base context."""
@@ -81,6 +86,19 @@ class Runner:
                 continue
             running.slots.add(run)
             run.task = self._loop.create_task(self._execute(run), context=self._base.copy())
+
+    def _check_queue(self) -> None:
+        """Hand back what was claimed ahead and could not start soon after all: other workers may be idle."""
+        self._queue_alarm = None
+        queued = self._running.queued
+        if not queued:
+            return
+        waited_s = time.monotonic() - queued[0].started_s
+        if waited_s >= QUEUED_MAX_S:
+            self._running.slow_down()
+            self.hand_back_queued()
+        else:
+            self._queue_alarm = self._loop.call_later(QUEUED_MAX_S - waited_s, self._check_queue)
 
     def hand_back_queued(self) -> None:
         """Hand back what has not started: no attempt is charged for it."""

@@ -92,6 +92,10 @@ class Running:
         ahead = min(self.concurrency, int(self._pace_per_s * AHEAD_S))
         return self.free + ahead - len(self.queued)
 
+    def slow_down(self) -> None:
+        """Claim nothing ahead until the pace is measured again."""
+        self._pace_per_s, self._ended, self._paced_s = 0.0, 0, time.monotonic()
+
     def lease(self, run: Run) -> None:
         """Take a lease; an older run of the same job, which has lost its own then, is told to stop."""
         older = self.leases.get(run.id)
