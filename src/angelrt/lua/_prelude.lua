@@ -145,31 +145,49 @@ local function promote(queue, runs_key, now, most)
 end
 
 -- Give leases back to ready at their old rank. `how` is l (the worker was lost: the attempt stays charged) or x (handed back: it does not).
-local function give_back(queue, ids, runs_key, held_key, how, now)
-  if #ids == 0 then return end
+-- A lease without a valid token is what a call that broke off has left: the job is in its place already, only the lease goes.
+-- Answers how many were given back, and their entries in held; held and leased, by which leases are found, are left to the caller.
+local function give_back(queue, ids, runs_key, how, now)
+  if #ids == 0 then return 0, {} end
   local found = call('HMGET', runs_key, unpack(ids))
   local ready, runs, held = {}, {}, {}
   for i, id in ipairs(ids) do
     local run = parse_run(found[i])
     held[i] = run.worker .. '\0' .. id
-    if how == 'l' then run.losses = run.losses + 1 else run.attempts = math.max(run.attempts - 1, 0) end
-    run.rank = run.rank or rank_of(DEFAULT_PRIORITY, now)
-    ready[2 * i - 1], ready[2 * i] = integer(run.rank), id
-    close_run(run, how, now)
-    run.token = '!' -- `!token` is of a run that was settled, and a late verdict on this one must be refused
-    runs[2 * i - 1], runs[2 * i] = id, format_run(run)
+    if string.sub(run.token, 1, 1) ~= '!' then
+      if how == 'l' then run.losses = run.losses + 1 else run.attempts = math.max(run.attempts - 1, 0) end
+      ready[#ready + 1] = integer(run.rank)
+      ready[#ready + 1] = id
+      close_run(run, how, now)
+      run.token = '!' -- `!token` is of a run that was settled, and a late verdict on this one must be refused
+      runs[#runs + 1] = id
+      runs[#runs + 1] = format_run(run)
+    end
   end
   write('ZADD', queue.ready, ready)
   write('HSET', runs_key, runs)
-  write('ZREM', held_key, held)
-  write('ZREM', queue.leased, ids)
+  return #ready / 2, held
 end
 
 local function take_back_expired(queue, runs_key, held_key, now, most, counts)
   local ids = call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'LIMIT', 0, most)
-  give_back(queue, ids, runs_key, held_key, 'l', now)
-  if #ids > 0 then count(counts, queue.name .. '|*', 'lost', #ids) end
+  local lost, held = give_back(queue, ids, runs_key, 'l', now)
+  write('ZREM', held_key, held)
+  write('ZREM', queue.leased, ids)
+  if lost > 0 then count(counts, queue.name .. '|*', 'lost', lost) end
   return #ids
+end
+
+-- Both for all queues, at most BATCH_MAX jobs of each kind in one call. Answers whether more may be overdue, and sets each queue's `moved`.
+local function move_overdue(queues, runs_key, held_key, now, counts)
+  local due, expired = BATCH_MAX, BATCH_MAX
+  for _, queue in ipairs(queues) do
+    local promoted = due > 0 and promote(queue, runs_key, now, due) or 0
+    local lost = expired > 0 and take_back_expired(queue, runs_key, held_key, now, expired, counts) or 0
+    due, expired = due - promoted, expired - lost
+    queue.moved = promoted + lost > 0
+  end
+  return due == 0 or expired == 0
 end
 
 -- The earliest time at which something here changes by itself: a job comes due or a lease ends. -1 for never.
@@ -227,9 +245,9 @@ local function enqueue(first, last, queues, now, jobs_key, runs_key, blobs_key, 
   write('HSET', runs_key, stubs)
   for queue, move in pairs(moves) do
     local head = move.head < math.huge and call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')[2]
+    if #move.ready > 0 or (move.head < math.huge and not (head and tonumber(head) <= move.head)) then wake(queue) end
     write('ZADD', queue.ready, move.ready)
     write('ZADD', queue.delayed, move.delayed)
-    if #move.ready > 0 or (move.head < math.huge and not (head and tonumber(head) <= move.head)) then wake(queue) end
   end
   -- The record last: an id without one is dropped by claim and sent again by its sender; a record without a place would be lost.
   write('HSET', jobs_key, records)

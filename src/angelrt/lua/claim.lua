@@ -10,7 +10,7 @@ local now, events_max, worker, token, lease_ms = clock(ARGV[1]), ARGV[2], ARGV[3
 local capacity, resend, actors = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
 local queues = queues_from(7)
 
-local counts, granted, granted_ids, parked, parked_seen, examined = {}, {}, {}, {}, {}, 0
+local counts, granted, granted_ids, has_granted, parked, parked_seen, examined = {}, {}, {}, {}, {}, {}, 0
 local deadline = math.floor(now + lease_ms)
 local started = integer(now)
 
@@ -20,7 +20,13 @@ local function knows(actor)
   return known[actor]
 end
 
+local function is_own(run)
+  return run and string.sub(run, 1, #token + 1) == token .. ' '
+end
+
 local function grant(index, id, rank, record, run)
+  if has_granted[id] then return end
+  has_granted[id] = true
   local n = #granted
   granted[n + 1], granted[n + 2], granted[n + 3], granted[n + 4], granted[n + 5] = id, index, rank, record, run
   granted_ids[#granted_ids + 1] = id
@@ -28,6 +34,7 @@ end
 
 local function next_run(run, rank)
   if not run then return token .. ' ' .. worker .. ' ' .. rank .. ' 1 1 0 ' .. started .. ' ' end
+  if is_own(run) then return run end -- taken by this call before it broke off
   local parsed = parse_run(run)
   parsed.token, parsed.worker, parsed.rank, parsed.started = token, worker, tonumber(rank), started
   parsed.deliveries, parsed.attempts = parsed.deliveries + 1, parsed.attempts + 1
@@ -78,11 +85,11 @@ local function serve(index, ids, ranks)
       gone[#gone + 1] = id
     end
   end
+  write('ZADD', queue.leased, leased)
+  write('ZADD', queue.lanes, lanes)
   write('ZADD', HELD, held)
   write('HSET', RUNS, written)
   write('HDEL', RUNS, gone)
-  write('ZADD', queue.leased, leased)
-  write('ZADD', queue.lanes, lanes)
   return #granted_ids - before, waits
 end
 
@@ -159,9 +166,15 @@ local function held_by_token()
     for i = first, math.min(first + BATCH_MAX - 1, #members) do ids[#ids + 1] = string.sub(members[i], #worker + 2) end
     local runs, records = call('HMGET', RUNS, unpack(ids)), call('HMGET', JOBS, unpack(ids))
     for i, id in ipairs(ids) do
-      if runs[i] and string.sub(runs[i], 1, #token + 1) == token .. ' ' then
+      if is_own(runs[i]) and records[i] then
+        local rank = parse_run(runs[i]).rank
         for index, queue in ipairs(queues) do
-          if call('ZSCORE', queue.leased, id) then grant(index, id, integer(parse_run(runs[i]).rank), records[i], runs[i]) end
+          if call('ZSCORE', queue.leased, id) then
+            grant(index, id, integer(rank), records[i], runs[i])
+            -- Where a call broke off between lease and removal, the job still waits, too.
+            call('ZREM', queue.ready, id)
+            call('ZREM', queue.lanes, lane_member(lane_of(actor_of(records[i])), rank, id))
+          end
         end
       end
     end
@@ -169,11 +182,7 @@ local function held_by_token()
 end
 
 -- What is overdue moves first: a lease of this very token may have run out before the call was sent again.
-local moved, lost = {}, {}
-for index, queue in ipairs(queues) do
-  moved[index] = promote(queue, RUNS, now, BATCH_MAX)
-  lost[index] = take_back_expired(queue, RUNS, HELD, now, BATCH_MAX, counts)
-end
+local exhausted = move_overdue(queues, RUNS, HELD, now, counts)
 if resend then held_by_token() end
 local again = 0
 local live = math.max(call('ZCARD', BEATS), 1)
@@ -186,7 +195,7 @@ for index, queue in ipairs(queues) do
     serve_ready(index, math.min(left, math.ceil(waiting / live)))
     waiting = call('ZCARD', queue.ready)
   end
-  if waiting > 0 or more or moved[index] == BATCH_MAX or lost[index] == BATCH_MAX then
+  if waiting > 0 or more or exhausted then
     again = 1
     wake(queue)
   end

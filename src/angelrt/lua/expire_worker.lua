@@ -14,21 +14,24 @@ end
 local counts, all, given_back = {}, {}, 0
 local members = call('ZRANGEBYLEX', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1', 'LIMIT', 0, BATCH_MAX)
 for _, member in ipairs(members) do all[#all + 1] = string.sub(member, #worker + 2) end
+local runs = #all > 0 and call('HMGET', RUNS, unpack(all)) or {}
 for _, queue in ipairs(queues) do
   local ids = {}
-  for _, id in ipairs(all) do
-    if call('ZSCORE', queue.leased, id) then ids[#ids + 1] = id end
+  for i, id in ipairs(all) do
+    local others = runs[i] and parse_run(runs[i]).worker ~= worker
+    if not others and call('ZSCORE', queue.leased, id) then ids[#ids + 1] = id end
   end
-  give_back(queue, ids, RUNS, HELD, how, now)
-  given_back = given_back + #ids
-  if #ids > 0 then
-    wake(queue)
-    if how == 'l' then count(counts, queue.name .. '|*', 'lost', #ids) end
-  end
+  if #ids > 0 then wake(queue) end
+  local moved = give_back(queue, ids, RUNS, how, now)
+  write('ZREM', queue.leased, ids)
+  given_back = given_back + moved
+  if how == 'l' and moved > 0 then count(counts, queue.name .. '|*', 'lost', moved) end
 end
+-- By these the jobs are found, so they go last.
+write('ZREM', HELD, members)
 if #members < BATCH_MAX then
-  call('ZREM', BEATS, worker)
   call('HDEL', WORKERS, worker)
+  call('ZREM', BEATS, worker)
 end
 write_counts(STATS, counts)
 if #all > 0 then event(EVENTS, events_max, 'expire', worker, #all, all) end

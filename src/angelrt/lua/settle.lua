@@ -37,6 +37,7 @@ end
 local stamp = integer(now)
 local ended, ended_ids, delayed, ready, leased, heads = { c = {}, f = {}, k = {} }, {}, {}, {}, {}, {}
 local results, overwritten, runs, gone, held, notes, refused_blobs = {}, {}, {}, {}, {}, {}, {}
+local settled, results_of, old_blobs, moved = 0, {}, {}, { c = {}, f = {}, k = {} }
 
 local function push(lists, key, a, b)
   local list = lists[key] or {}
@@ -60,7 +61,10 @@ end
 local function write_result(id, run, payload)
   results[#results + 1] = id
   results[#results + 1] = run .. '\0' .. payload
-  if not string.match(run, '^%S+ %S+ %S+ 1 ') then overwritten[#overwritten + 1] = id end
+  if string.match(run, '^%S+ %S+ %S+ 1 ') then return false end
+  overwritten[#overwritten + 1] = id
+  results_of[id] = run
+  return true
 end
 
 -- A job that is given up without another run: the delivery that tells so is no attempt.
@@ -94,7 +98,7 @@ for i, id in ipairs(ids) do
   local children_last = children_first + children * 5 - 1
   codes[i] = verdict_code(i, id, token)
   if codes[i] == 0 then refuse_result(id, token, payload) end
-  if codes[i] == 0 or (codes[i] == 1 and not ended[verdict] and verdict ~= 'g') then refuse_children(children_first, children_last) end
+  if codes[i] ~= 1 or (not ended[verdict] and verdict ~= 'g') then refuse_children(children_first, children_last) end
   if codes[i] == 1 and verdict == 'n' then
     notes[#notes + 1] = id
     notes[#notes + 1] = payload
@@ -109,17 +113,24 @@ for i, id in ipairs(ids) do
       count(counts, label, ARGV[at + 7])
       count(counts, label, ARGV[at + 8])
     end
+    settled = settled + 1
     if ended[verdict] then
       push(ended, verdict, stamp, id)
       ended_ids[#ended_ids + 1] = id
       gone[#gone + 1] = id
-      write_result(id, found[i], payload)
+      if write_result(id, found[i], payload) then push(moved, verdict, id) end
       if children > 0 then accepted_children[#accepted_children + 1] = { children_first, children_last } end
     else
       put_back(q, id, found[i], verdict, delay_ms, payload)
     end
     push(leased, q, id)
     held[#held + 1] = worker .. '\0' .. id
+  elseif codes[i] == 2 and not seen[id] and not (found[i] and string.sub(found[i], 1, 1) ~= '!') then
+    -- What the first call left undone when it broke off: the lease, and the news.
+    seen[id] = true
+    push(leased, q, id)
+    held[#held + 1] = worker .. '\0' .. id
+    if not found[i] then ended_ids[#ended_ids + 1] = id end
   end
   children_first = children_last + 1
 end
@@ -131,25 +142,35 @@ end
 -- The error of an earlier attempt may lie apart; what replaces it in results leaves it unreachable.
 if #overwritten > 0 and call('HLEN', BLOBS) > 0 then
   for i, old in ipairs(call('HMGET', RESULTS, unpack(overwritten))) do
-    if old and string.sub(old, -2) == '\0\1' then refused_blobs[#refused_blobs + 1] = overwritten[i] .. '=' .. string.match(old, '^%S+') end
+    local old_token = old and string.sub(old, -2) == '\0\1' and string.match(old, '^%S+')
+    if old_token and old_token ~= string.match(results_of[overwritten[i]], '^%S+') then
+      old_blobs[#old_blobs + 1] = overwritten[i] .. '=' .. old_token
+    end
   end
 end
+write('HDEL', BLOBS, old_blobs)
 write('HSET', RESULTS, results)
 write('HSET', NOTES, notes)
 for verdict, list in pairs(ended) do write('ZADD', RETENTION[verdict].key, list) end
+-- A settle that broke off may have let a job end another way before it ran again.
+for verdict, list in pairs(moved) do
+  for other, rule in pairs(RETENTION) do
+    if other ~= verdict then write('ZREM', rule.key, list) end
+  end
+end
 for q, list in pairs(delayed) do
   local head = call('ZRANGE', queues[q].delayed, 0, 0, 'WITHSCORES')[2]
-  write('ZADD', queues[q].delayed, list)
   if not (head and tonumber(head) <= heads[q]) then wake(queues[q]) end
+  write('ZADD', queues[q].delayed, list)
 end
 for q, list in pairs(ready) do
-  write('ZADD', queues[q].ready, list)
   wake(queues[q])
+  write('ZADD', queues[q].ready, list)
 end
 write_counts(STATS, counts)
+write('ZREM', HELD, held)
 write('HSET', RUNS, runs)
 write('HDEL', RUNS, gone)
-write('ZREM', HELD, held)
 for q, list in pairs(leased) do write('ZREM', queues[q].leased, list) end
 write('HDEL', BLOBS, refused_blobs)
 
@@ -186,7 +207,7 @@ local function trim(rule, most)
     local blobs, records = {}, call('HMGET', JOBS, unpack(old))
     for i, result in ipairs(call('HMGET', RESULTS, unpack(old))) do
       blobs[#blobs + 1] = old[i] .. '=' .. (result and string.match(result, '^%S+') or '')
-      blobs[#blobs + 1] = records[i] and blob_of(old[i], records[i])
+      blobs[#blobs + 1] = records[i] and blob_of(old[i], records[i]) or nil
     end
     write('HDEL', BLOBS, blobs)
   end
@@ -202,5 +223,5 @@ for verdict, list in pairs(ended) do
     trim(RETENTION[verdict], math.min(#list, BATCH_MAX))
   end
 end
-if #held > 0 then event(EVENTS, events_max, 'settle', worker, #held, ended_ids) end
+if settled > 0 then event(EVENTS, events_max, 'settle', worker, settled, ended_ids) end
 return codes

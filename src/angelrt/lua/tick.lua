@@ -8,9 +8,9 @@ local now = clock(ARGV[1])
 local queues = queues_from(4)
 
 local counts = {}
+move_overdue(queues, RUNS, HELD, now, counts)
 for _, queue in ipairs(queues) do
-  local moved = promote(queue, RUNS, now, BATCH_MAX) + take_back_expired(queue, RUNS, HELD, now, BATCH_MAX, counts)
-  if moved > 0 then wake(queue) end
+  if queue.moved then wake(queue) end
 end
 write_counts(STATS, counts)
 return { string.format('%.3f', now), integer(next_due(queues)) }
