@@ -117,12 +117,12 @@ class Link:
                 connection = self._new_connection()
                 try:
                     await connection.connect()  # type: ignore[no-untyped-call]
-                except (RedisError, OSError) as error:
-                    refused = next((e for e in (error, error.__cause__) if isinstance(e, AuthenticationError | ResponseError)), None)
-                    if refused is not None:
-                        message = f"Redis refused the connection (user, password, or database number in the address): {refused}"
-                        raise RedisRefused(message) from error
-                    raise LinkLost(str(error) or type(error).__name__) from error
+                except BaseException as error:
+                    # A socket that is left open by a cancelled connect would keep uvloop from closing.
+                    await connection.disconnect(nowait=True)
+                    if isinstance(error, RedisError | OSError):
+                        raise _not_connected(error) from error
+                    raise
                 self._connection = connection
                 self._reader = asyncio.create_task(self._read(connection), name="angelrt link reader")
             return self._connection
@@ -170,6 +170,14 @@ class Link:
             self._drop(self._connection, LinkLost(f"no reply within {self._reply_timeout_s:g} s"))
         else:
             self._alarm = loop.call_later(left_s, self._check_replies)
+
+
+def _not_connected(error: Exception) -> Exception:
+    """Return RedisRefused for what the server will never accept, else LinkLost."""
+    refused = next((e for e in (error, error.__cause__) if isinstance(e, AuthenticationError | ResponseError)), None)
+    if refused is not None:
+        return RedisRefused(f"Redis refused the connection (user, password, or database number in the address): {refused}")
+    return LinkLost(str(error) or type(error).__name__)
 
 
 class BlockingLink:

@@ -17,9 +17,9 @@ for _, member in ipairs(members) do all[#all + 1] = string.sub(member, #worker +
 local runs = #all > 0 and call('HMGET', RUNS, unpack(all)) or {}
 for _, queue in ipairs(queues) do
   local ids = {}
+  local leases = #all > 0 and call('ZMSCORE', queue.leased, unpack(all)) or {}
   for i, id in ipairs(all) do
-    local others = runs[i] and parse_run(runs[i]).worker ~= worker
-    if not others and call('ZSCORE', queue.leased, id) then ids[#ids + 1] = id end
+    if leases[i] and not (runs[i] and parse_run(runs[i]).worker ~= worker) then ids[#ids + 1] = id end
   end
   if #ids > 0 then wake(queue) end
   local moved = give_back(queue, ids, RUNS, how, now)

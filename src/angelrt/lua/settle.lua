@@ -14,6 +14,7 @@ local now, events_max, worker, inbox, runs_count = clock(ARGV[1]), ARGV[2], ARGV
 local queues = queues_from(14)
 
 local FIELDS, FIRST = 10, 12
+local SWEEP_MAX = 200
 local FLOOR_MS = 60000 -- an id younger than this is never forgotten, so that a repeated send still finds it
 local RETENTION = {
   c = { key = COMPLETED, age_ms = tonumber(ARGV[5]), most = tonumber(ARGV[6]) },
@@ -218,7 +219,7 @@ local function trim(rule, most)
 end
 for verdict, list in pairs(ended) do
   if runs_count == 0 then
-    trim(RETENTION[verdict], BATCH_MAX)
+    trim(RETENTION[verdict], SWEEP_MAX)
   elseif #list > 0 then
     trim(RETENTION[verdict], math.min(#list, BATCH_MAX))
   end
