@@ -102,11 +102,13 @@ class Link:
     async def close(self) -> None:
         """Close the connection; calls on their way raise LinkLost. The server forgets a blocked command with it."""
         self._closed = True
-        if self._connection is not None:
-            self._drop(self._connection, LinkLost("closed here"))
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            await asyncio.wait([reader])
+        connection, reader = self._connection, self._reader
+        if connection is None or reader is None:
+            return
+        self._drop(connection, LinkLost("closed here"))
+        await asyncio.wait([reader])
+        # A reader that is cancelled before its first step never gets to close the socket, and an open one keeps uvloop from closing.
+        await connection.disconnect(nowait=True)
 
     async def _connect(self) -> AbstractConnection:
         async with self._connecting:
