@@ -129,6 +129,8 @@ class Runner:
 
     async def _judged(self, run: Run, context: Context[Any]) -> Verdict | None:
         """Return the verdict of a run; None when its lease is lost, since then nothing may be written."""
+        if run.why_cancelled:
+            return self._verdict_of(run, asyncio.CancelledError())
         if run.attempt > run.attempts_max:
             return self._given_up(run)
         try:

@@ -50,12 +50,15 @@ class Run:
         self.begun = True
 
     def cancel(self, why: str) -> None:
-        """Ask the run to stop, with the reason (timeout, lost, shutdown); a second call asks again, for a run that swallowed the first."""
+        """Ask the run to stop, with the reason (timeout, lost, shutdown); a second call asks again, for a run that swallowed the first.
+
+        A task that is cancelled before its first step would never give its slot and lease back, so until then the reason alone is noted.
+        """
         self.why_cancelled = self.why_cancelled or why
         if self.context is not None:
             self.context.why_cancelled = self.why_cancelled
-        if self.task is not None:
-            self.task.cancel()
+            if self.task is not None:
+                self.task.cancel()
 
 
 class Running:
