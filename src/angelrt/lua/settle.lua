@@ -221,7 +221,7 @@ for verdict, list in pairs(ended) do
   if runs_count == 0 then
     trim(RETENTION[verdict], SWEEP_MAX)
   elseif #list > 0 then
-    trim(RETENTION[verdict], math.min(#list, BATCH_MAX))
+    trim(RETENTION[verdict], math.min(#list, SWEEP_MAX))
   end
 end
 if settled > 0 then event(EVENTS, events_max, 'settle', worker, settled, ended_ids) end
