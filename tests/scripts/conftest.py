@@ -1,0 +1,33 @@
+"""A partition of its own for each test of a script; after the test, the invariant must hold."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from angelrt import store
+from tests.scripts.partition import Partition
+from tests.state import assert_sound
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Let the store send a failed call again without a pause, and without a word about each of thousands."""
+    monkeypatch.setattr(store, "RETRY_BASE_S", 0.0)
+    caplog.set_level(logging.ERROR, "angelrt")
+
+
+@pytest.fixture
+async def part(server_url: str, namespace: str) -> AsyncIterator[Partition]:
+    """A partition that is checked when the test has passed, and removed in any case."""
+    partition = Partition(server_url, namespace)
+    try:
+        yield partition
+        await assert_sound(partition.store, *partition.queues)
+    finally:
+        await partition.remove()

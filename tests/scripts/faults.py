@@ -1,0 +1,153 @@
+"""Calls that fail where the test says: the answer is lost after the script ran, or the script itself breaks before its k-th command."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from angelrt.link import Link, LinkLost
+from angelrt.scripts import as_eval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from angelrt.scripts import Script
+
+LOST_ANSWER: Final = 0
+"""In place of a k: the script runs to its end, and its answer is lost."""
+
+SITE: Final = re.compile(r"(?<!function )\b(call|write)\(")
+ABORTED: Final = re.compile(r"ABORTED at ([\d ]+);")
+GUARD: Final = """\
+local redis, __at = (function(server)
+  local abort_at, done, sites = tonumber(table.remove(ARGV)), 0, {}
+  local function guarded(...)
+    done = done + 1
+    if done == abort_at then error({ err = 'ABORTED at ' .. table.concat(sites, ' ') .. ';' }) end
+    return server.call(...)
+  end
+  local function tagged(site, inner)
+    return function(...)
+      sites[#sites + 1] = site
+      local result = inner(...)
+      sites[#sites] = nil
+      return result
+    end
+  end
+  return setmetatable({ call = guarded }, { __index = server }), tagged
+end)(redis)
+"""
+
+
+class Site(NamedTuple):
+    """A place in a script's text where it runs a command: `call` itself, or `write`, which calls in turn."""
+
+    function: str
+    line: str
+
+
+class BreakableScript:
+    """A script with a guard in front, which breaks it before its k-th command; k is one more argument at the end.
+
+    The error names the sites that the script was in, by number.
+    """
+
+    def __init__(self, script: Script) -> None:
+        """Put the guard behind the `#!lua` line, and a number at each site."""
+        shebang, _, body = script.source.partition("\n")
+        prelude = (resources.files("angelrt") / "lua" / "_prelude.lua").read_text(encoding="utf-8")
+        assert body.startswith(prelude), "a script no longer begins with the prelude"
+        self._all: dict[int, Site] = {}
+        self._lines = body.splitlines()
+        self._verb_begins = len(prelude.splitlines())
+        self._functions = _functions(self._lines[: self._verb_begins])
+        self._numbers: dict[int, list[int]] = {}
+        self.source = "\n".join([shebang, GUARD, *map(self._tagged, range(len(self._lines))), ""])
+
+    def sites(self) -> dict[int, Site]:
+        """Return the sites that the verb can reach: its own, and those of the prelude's functions that it uses."""
+        reached = set[int]()
+        fresh = set(range(self._verb_begins, len(self._lines)))
+        while fresh:
+            reached |= fresh
+            names = {name for at in fresh for name in re.findall(r"\b(\w+)\(", self._lines[at])}
+            fresh = {at for name in names for at in self._functions.get(name, ())} - reached
+        return {number: self._all[number] for at in sorted(reached) for number in self._numbers.get(at, ())}
+
+    def _tagged(self, at: int) -> str:
+        line = self._lines[at]
+        if line.lstrip().startswith("--"):
+            return line
+
+        def tag(match: re.Match[str]) -> str:
+            number = len(self._all)
+            self._all[number] = Site(match[1], line.strip())
+            self._numbers.setdefault(at, []).append(number)
+            return f"__at({number}, {match[1]})("
+
+        return SITE.sub(tag, line)
+
+
+def _functions(lines: list[str]) -> dict[str, range]:
+    """Return the lines of each function at the left margin."""
+    found: dict[str, range] = {}
+    for begin, line in enumerate(lines):
+        if match := re.match(r"local function (\w+)\(", line):
+            found[match[1]] = range(begin, lines.index("end", begin) + 1)
+    return found
+
+
+@cache
+def breakable(script: Script) -> BreakableScript:
+    """Return the breakable form of a script."""
+    return BreakableScript(script)
+
+
+class FaultyLink(Link):
+    """A connection on which the next calls of one script fail as told.
+
+    A call that broke counts as a lost answer, so that the store sends it again; with `resend` false, the store hears the script's error.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Fail nowhere, until told."""
+        super().__init__(url)
+        self.url = url
+        self._script: Script | None = None
+        self._faults: list[int] = []
+        self._resend = True
+        self.broken_at: list[set[int]] = []
+        """For each call that broke, the sites that it was in."""
+
+    def fail(self, script: Script, *faults: int, resend: bool = True) -> None:
+        """Let the next calls of a script break before their k-th command (from 1), or lose the answer (LOST_ANSWER)."""
+        self._script, self._faults, self._resend = script, list(faults), resend
+        self.broken_at = []
+
+    async def call(self, *commands: Sequence[Any]) -> list[Any]:
+        """Send commands, one of them perhaps to fail. Raises LinkLost."""
+        at = next((i for i, command in enumerate(commands) if self._script and self._script.sha in command[1:2]), None)
+        if at is None or self._script is None or not self._faults:
+            return await super().call(*commands)
+        fault = self._faults.pop(0)
+        if fault == LOST_ANSWER:
+            await super().call(*commands[:at], as_eval(self._script, commands[at]), *commands[at + 1 :])
+            message = "the answer was lost on purpose"
+            raise LinkLost(message)
+        broken = ["EVAL", breakable(self._script).source, *commands[at][2:], fault]
+        replies = await super().call(*commands[:at], broken, *commands[at + 1 :])
+        answers: list[Any] = replies[-1] if commands[-1][0] == "EXEC" else replies
+        if self._note_abort(answers) and self._resend:
+            message = "the script broke on purpose"
+            raise LinkLost(message)
+        return replies
+
+    def _note_abort(self, answers: list[Any]) -> bool:
+        for match in filter(None, (ABORTED.search(str(answer)) for answer in answers if isinstance(answer, ResponseError))):
+            self.broken_at.append(set(map(int, match[1].split())))
+            return True
+        return False

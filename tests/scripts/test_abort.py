@@ -1,0 +1,188 @@
+"""Every script, broken before each of its commands: what it had written stays, and yet no job is lost, none ends twice, no result is wrong.
+
+Once with the store sending the call again, as it does after a lost answer, and once with nobody sending it, as when the process has died.
+Then a worker that knows every actor runs all that is left to its end.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import pytest
+
+from angelrt.config import Keep, Retention
+from angelrt.errors import RedisRefused
+from angelrt.scripts import SCRIPTS
+from angelrt.views import read_outcome
+from tests.scripts.faults import FaultyLink, breakable
+from tests.scripts.partition import Partition
+from tests.scripts.scenarios import ACTORS, QUEUES, RETENTION, SCENARIOS, WORKERS, done, ended, failed
+from tests.state import breaches, lost, problems
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from angelrt.scripts import Script
+    from tests.scripts.scenarios import Scenario
+    from tests.state import State
+
+ROUNDS_MAX: Final = 100
+FOR_EVER: Final = Retention(*(Keep(10 * 365 * 86_400) for _ in range(3)))
+ONCE_IN_A_CALL: Final = {"events", "stats"}
+"""Written by each call that gets so far; after an abort they may count the call twice or not at all."""
+
+
+@pytest.fixture
+async def link(server_url: str) -> AsyncIterator[FaultyLink]:
+    """One connection for all courses of a test."""
+    link = FaultyLink(server_url)
+    yield link
+    await link.close()
+
+
+@dataclass
+class Course:
+    """What became of a namespace: before the call, after it and its repetition, and when all that was left had run."""
+
+    before: State
+    after: State
+    final: State
+    answer: Any
+    payloads: dict[str, bytes]
+    broken: list[set[int]]
+    delivered: set[str]
+
+
+async def play(
+    link: FaultyLink, scenario: Scenario, abort_at: int | None = None, *, resend: bool = True, server_time: bool = False
+) -> Course:
+    """Play a scenario to its end, its call broken before command number `abort_at`."""
+    part = Partition(link.url, f"test-{secrets.token_hex(8)}", RETENTION, link)
+    if server_time:
+        seconds, micros = await part.store.command("TIME")
+        part.now_ms = int(seconds) * 1000 + int(micros) / 1000
+    await scenario.arrange(part)
+    before = await part.state()
+    link.fail(scenario.script, *scenario.first, *([] if abort_at is None else [abort_at]), resend=resend)
+    clock, part.store.clock = part.store.clock, None if server_time else part.store.clock
+    try:
+        answer = scenario.told(await scenario.act(part))
+    except RedisRefused:
+        if not link.broken_at:
+            raise
+        answer = None
+    broken, part.store.clock = link.broken_at, clock
+    if scenario.forgets:
+        await part.store.settle("w1", [])
+    after = await part.state()
+    delivered = await run_the_rest(part)
+    final = await part.state()
+    payloads = {placed.id: read_outcome(placed.result)[-1] for placed in await part.store.inspect(list(final.results))}
+    await part.clear()
+    return Course(before, after, final, answer, payloads, broken, delivered)
+
+
+async def run_the_rest(left: Partition) -> set[str]:
+    """Claim and settle as a new worker that knows every actor, moving the clock on, until nothing is left; return what was run.
+
+    Then strike all other workers, as housekeeping does when they no longer beat.
+    """
+    part = Partition(left.store.url, left.store.keys.namespace, FOR_EVER, left.link)
+    part.now_ms = left.now_ms + 1
+    await part.register("finisher", *ACTORS, queues=QUEUES)
+    delivered: set[str] = set()
+    for n in range(ROUNDS_MAX):
+        claimed = await part.claim(500, worker="finisher", under=f"end{n}", queues=QUEUES, actors=ACTORS)
+        names = [(delivery.id.decode(), delivery.queue.decode()) for delivery in claimed.deliveries]
+        await part.settle(*(ended(name, "c", under=f"end{n}", queue=queue) for name, queue in names), worker="finisher")
+        delivered |= {name for name, _ in names}
+        if not names and not claimed.again:
+            if claimed.next_due_ms < 0:
+                break
+            part.now_ms = max(part.now_ms, claimed.next_due_ms)
+    else:
+        pytest.fail(f"{ROUNDS_MAX} claims, and still not everything has run")
+    for worker in WORKERS:
+        await part.store.expire_worker(worker, QUEUES, died=True)
+    return delivered
+
+
+def has_ended(state: State) -> set[str]:
+    """Return the ids of the jobs that ended."""
+    return {*state.completed, *state.failed, *state.cancelled}
+
+
+def harm(course: Course, *, resend: bool) -> list[str]:
+    """Name what must not happen; where nobody sent the call again, something may be left over that belongs to no job."""
+    found = [f"{name} is in no place after the call" for name in lost(course.after)]
+    found += [f"at the end: {problem}" for problem in (problems if resend else breaches)(course.final)]
+    unfinished = (course.before.jobs.keys() - has_ended(course.before)) - has_ended(course.final)
+    found += [f"{name} never ended" for name in sorted(unfinished | (course.final.jobs.keys() - has_ended(course.final)))]
+    for name, payload in course.payloads.items():
+        right = done if name in course.final.completed else failed
+        if payload not in (right(name), right(name, big=True)):
+            found.append(f"{name} has the wrong result {payload[:40]!r}")
+    return found
+
+
+def trace(course: Course, whole: Course) -> list[str]:
+    """Name what differs, after the repetition, from the same call when nothing breaks."""
+    found = [f"after the repetition: {problem}" for problem in problems(course.after) if problem not in problems(whole.after)]
+    mine, other = without_marks(course.after), without_marks(whole.after)
+    differ = set(mine.changes(other)) - ONCE_IN_A_CALL
+    found += [f"{part} differ: {beside(getattr(mine, part), getattr(other, part))}" for part in sorted(differ)]
+    if course.answer != whole.answer:
+        found.append(f"the answer is {course.answer} instead of {whole.answer}")
+    found += [f"{name} had ended and was run again" for name in sorted(course.delivered & has_ended(course.after))]
+    return found
+
+
+def verb_of(script: Script) -> str:
+    """Return the name of a script's file: one text may run under two names, with other flags."""
+    return script.file or script.name
+
+
+def without_marks(state: State) -> State:
+    """Return a state without the marks of open lanes: the repetition finds the empty ones, and removes them, earlier."""
+    return replace(state, queues={name: replace(queue, opens={}) for name, queue in state.queues.items()})
+
+
+def beside(broken: Any, whole: Any) -> str:
+    """Show two values, of tables only the entries that differ."""
+    if not isinstance(broken, dict):
+        return f"{broken} instead of {whole}"
+    mine, other = cast("dict[str, Any]", broken), cast("dict[str, Any]", whole)
+    names = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
+    return " instead of ".join(str({name: table.get(name) for name in names}) for table in (mine, other))
+
+
+async def courses(link: FaultyLink, verb: str, *, resend: bool) -> AsyncIterator[tuple[str, Course, Course | None]]:
+    """Yield each broken course with its name, and the whole one to compare it with where the clock stood still."""
+    for scenario in (scenario for scenario in SCENARIOS if verb_of(scenario.script) == verb):
+        whole = await play(link, scenario)
+        assert harm(whole, resend=True) == [] == trace(whole, whole), scenario.name
+        abort_at = 1
+        while (course := await play(link, scenario, abort_at, resend=resend)).broken:
+            yield f"{scenario.name}, command {abort_at}", course, whole
+            abort_at += 1
+        yield f"{scenario.name}, by the server's time", await play(link, scenario, 1, resend=resend, server_time=True), None
+
+
+@pytest.mark.parametrize("resend", [True, False], ids=["sent-again", "abandoned"])
+@pytest.mark.parametrize("verb", sorted({verb_of(script) for script in SCRIPTS.values()}))
+async def test_broken_script_loses_nothing(link: FaultyLink, verb: str, *, resend: bool) -> None:
+    sites = breakable(SCRIPTS[verb]).sites()
+    reached: set[int] = set()
+    harmed: list[str] = []
+    aborts = 0
+    async for where, course, whole in courses(link, verb, resend=resend):
+        aborts += len(course.broken)
+        at = set[int]().union(*course.broken)
+        reached |= at
+        found = harm(course, resend=resend) + (trace(course, whole) if resend and whole else [])
+        harmed += [f"{where} [{sites[min(at)].line} <- {sites[max(at)].line}]: {problem}" for problem in found]
+    assert not harmed, "\n".join(harmed)
+    assert {number: site for number, site in sites.items() if number not in reached} == {}, "no scenario comes by here"
+    assert aborts >= sum(site.function == "call" for site in sites.values()) > 0

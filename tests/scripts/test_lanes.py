@@ -1,0 +1,173 @@
+"""claim: jobs of an actor that the worker does not know wait in the actor's lane, for one that does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.scripts.partition import LEASE_MS, START_MS, ids, job, rank, verdict
+
+if TYPE_CHECKING:
+    from tests.scripts.partition import Partition
+
+
+async def test_job_of_an_unknown_actor_is_parked_and_named(part: Partition) -> None:
+    await part.send(job("j1", actor="rare", priority=2))
+    claimed = await part.claim()
+    assert (claimed.deliveries, claimed.parked, claimed.again) == ([], ["rare"], False)
+    state = await part.state()
+    [waiter] = state.queues["q"].lanes
+    assert (waiter.rank, waiter.id) == (rank(2, START_MS), "j1")
+    assert state.queues["q"].opens == {waiter.lane: START_MS}
+    assert state.place("j1") == "lane:q"
+    assert (state.run("j1").token, state.run("j1").rank, state.run("j1").deliveries) == ("!", rank(2, START_MS), 0)
+    assert state.held == frozenset()
+
+
+async def test_parking_wakes_a_worker_that_may_know_the_actor(part: Partition) -> None:
+    await part.send(job("j1", actor="rare"))
+    await part.take_marker()
+    await part.claim()
+    assert await part.take_marker()
+    assert (await part.claim()).parked == []
+    assert not await part.take_marker(), "nothing has changed: a worker that does not know the actor would spin"
+
+
+async def test_known_jobs_behind_unknown_ones_are_reached(part: Partition) -> None:
+    await part.send(*(job(f"r{n}", actor="rare", priority=0) for n in range(20)), "j1")
+    claimed = await part.claim(1)
+    assert (ids(claimed), claimed.again) == (["j1"], False)
+    assert len((await part.state()).queues["q"].lanes) == 20
+
+
+async def test_each_unknown_actor_is_named_once(part: Partition) -> None:
+    await part.send(job("j1", actor="rare"), job("j2", actor="odd"), job("j3", actor="rare"))
+    assert (await part.claim()).parked == ["rare", "odd"]
+
+
+async def test_worker_that_knows_the_actor_is_served_in_the_order_of_rank(part: Partition) -> None:
+    await part.send(
+        job("late", actor="rare", priority=9), job("z", actor="rare"), job("b", actor="rare"), job("first", actor="rare", priority=0)
+    )
+    await part.claim()
+    await part.take_marker()
+    claimed = await part.claim(worker="w2", under="t2", actors=("rare",))
+    assert ids(claimed) == ["first", "b", "z", "late"]
+    assert [float(delivery.rank) for delivery in claimed.deliveries] == [rank(p, START_MS) for p in (0, 5, 5, 9)]
+    state = await part.state()
+    assert state.queues["q"].lanes == ()
+    assert state.held == {("w2", name) for name in ("first", "b", "z", "late")}
+    assert (state.run("b").deliveries, state.run("b").attempts) == (1, 1)
+
+
+async def test_lane_is_served_before_what_is_ready(part: Partition) -> None:
+    await part.park("j1")
+    await part.send(job("j2", priority=0))
+    assert ids(await part.claim(1, actors=("rare", "a"))) == ["j1"]
+
+
+async def test_lane_with_more_than_fits_stays_announced(part: Partition) -> None:
+    await part.park("j1", "j2", "j3")
+    await part.take_marker()
+    claimed = await part.claim(2, actors=("rare",))
+    assert ids(claimed) == ["j1", "j2"]
+    assert claimed.again, "a third job of this lane could be claimed at once"
+    assert await part.take_marker()
+    claimed = await part.claim(2, actors=("rare",))
+    assert (ids(claimed), claimed.again) == (["j3"], False)
+    assert not await part.take_marker()
+
+
+async def test_lane_stays_announced_when_there_is_no_room_for_it_at_all(part: Partition) -> None:
+    await part.park("j1")
+    await part.park("j2", queue="p")
+    await part.take_marker("p")
+    claimed = await part.claim(1, queues=("q", "p"), actors=("rare",))
+    assert (ids(claimed), claimed.again) == (["j1"], True)
+    assert await part.take_marker("p")
+
+
+async def test_empty_lane_loses_its_mark(part: Partition) -> None:
+    await part.park("j1")
+    await part.claim(actors=("rare",))
+    await part.claim(actors=("rare",), under="t2")
+    assert (await part.state()).queues["q"].opens == {}
+
+
+async def test_worker_that_knows_the_actor_is_served_from_both_of_its_queues(part: Partition) -> None:
+    """Parked by one call, in two queues: each of the two lanes is open."""
+    await part.register("w2", "rare", queues=("q", "p"))
+    await part.send(job("j1", actor="rare"), job("j2", actor="rare", queue="p"))
+    await part.take_marker("p")
+    await part.claim(queues=("q", "p"))
+    assert await part.take_marker("p")
+    assert ids(await part.claim(worker="w2", under="t2", queues=("q", "p"), actors=("rare",))) == ["j1", "j2"]
+
+
+async def test_many_lanes_of_unknown_actors_hide_none_that_is_known(part: Partition) -> None:
+    await part.register("w2", "known")
+    await part.send(*(job(f"j{n}", actor=f"gone{n}") for n in range(12)))
+    await part.claim()
+    part.now_ms += 1
+    await part.send(job("j-known", actor="known"))
+    await part.claim()
+    served: list[str] = []
+    for n in range(3):
+        served += ids(await part.claim(worker="w2", under=f"t{n}", actors=("known",)))
+    assert served == ["j-known"]
+    assert len((await part.state()).queues["q"].lanes) == 12
+
+
+async def test_parked_job_keeps_its_attempts(part: Partition) -> None:
+    await part.send(job("j1", actor="rare"))
+    await part.claim(actors=("rare",))
+    await part.settle(verdict("j1", "r", b"{}"))
+    await part.claim(worker="w2", under="t2")
+    state = await part.state()
+    assert state.place("j1") == "lane:q"
+    run = state.run("j1")
+    assert (run.token, run.deliveries, run.attempts, run.rank) == ("!t1", 1, 1, rank(5, START_MS))
+    claimed = await part.claim(worker="w3", under="t3", actors=("rare",))
+    assert claimed.deliveries[0].run.startswith(b"t3 w3 %d 2 2 0 " % rank(5, START_MS))
+
+
+async def test_expired_lease_of_an_unknown_actor_is_parked(part: Partition) -> None:
+    await part.send(job("j1", actor="rare"))
+    await part.claim(actors=("rare",))
+    part.now_ms += LEASE_MS
+    claimed = await part.claim(worker="w2", under="t2")
+    assert (claimed.deliveries, claimed.parked) == ([], ["rare"])
+    state = await part.state()
+    assert (state.place("j1"), state.run("j1").losses, state.held) == ("lane:q", 1, frozenset())
+
+
+async def test_record_that_is_gone_frees_its_place_in_the_lane_and_harms_no_other(part: Partition) -> None:
+    await part.park("ghost", "j2", "j3")
+    await part.key("HDEL", "jobs", "ghost")
+    await part.claim()
+    state = await part.state()
+    assert state.place("j2") == state.place("j3") == "lane:q"
+    served: list[str] = []
+    for n in range(3):
+        claimed = await part.claim(1, actors=("rare",), under=f"t{n}")
+        served += ids(claimed)
+        assert claimed.again == (len(served) < 2)
+    assert served == ["j2", "j3"]
+    assert "ghost" not in (await part.state()).places()
+
+
+async def test_actor_is_known_by_its_whole_name(part: Partition) -> None:
+    await part.send(job("j1", actor="pay"), job("j2", actor="pay.refund"), job("j3", actor="y"))
+    claimed = await part.claim(actors=("pay.refund", "repay"))
+    assert (ids(claimed), claimed.parked) == (["j2"], ["pay", "y"])
+
+
+async def test_worker_without_actors_parks_everything(part: Partition) -> None:
+    await part.send("j1")
+    assert (await part.claim(actors=())).parked == ["a"]
+
+
+async def test_resent_claim_returns_what_it_took_from_a_lane(part: Partition) -> None:
+    await part.park("j1", "j2")
+    claimed = await part.claim_twice(1, actors=("rare",))
+    assert ids(claimed) == ["j1"]
+    assert (await part.state()).run("j1").deliveries == 1

@@ -1,0 +1,235 @@
+"""All that a namespace holds, and the invariant on which everything rests.
+
+Every id in `jobs` is in exactly one of ready, delayed, leased, a lane, completed, failed, cancelled; a token, an entry in `held` and one in
+`leased` exist together; every lane with waiters that may proceed has an entry in `opens`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from angelrt.job import blob_field
+from angelrt.keys import QUEUE_KEYS, STATS_HOURS
+from angelrt.views import Run, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from angelrt.store import Store
+
+VOID: Final = "!"
+IN_BLOB: Final = b"\0\1"
+HASHES: Final = ("jobs", "runs", "blobs", "results", "notes", "watch", "workers")
+SCORES: Final = ("completed", "failed", "cancelled", "beats")
+RUN_HEAD: Final = re.compile(r"^(\S+) (\S+) (\d+) (\d+) (\d+) (\d+) (\d+) \S*$")
+
+
+class Waiter(NamedTuple):
+    """A job in a lane."""
+
+    lane: str
+    rank: float
+    id: str
+
+
+class Event(NamedTuple):
+    """An entry of the event stream."""
+
+    verb: str
+    worker: str
+    jobs: int
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What the keys of one queue hold: scores by id, and `wake` as to whether the marker is set."""
+
+    ready: dict[str, float]
+    delayed: dict[str, float]
+    leased: dict[str, float]
+    lanes: tuple[Waiter, ...]
+    opens: dict[str, float]
+    wake: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """What the keys of one namespace hold. `stats` are the counters of all hours together."""
+
+    jobs: dict[str, bytes]
+    runs: dict[str, bytes]
+    blobs: dict[str, bytes]
+    results: dict[str, bytes]
+    notes: dict[str, bytes]
+    watch: dict[str, bytes]
+    workers: dict[str, bytes]
+    completed: dict[str, float]
+    failed: dict[str, float]
+    cancelled: dict[str, float]
+    beats: dict[str, float]
+    held: frozenset[tuple[str, str]]
+    registered: frozenset[str]
+    events: tuple[Event, ...]
+    stats: Counter[str]
+    queues: dict[str, Queue]
+
+    def places(self) -> dict[str, list[str]]:
+        """Return for each id the places that hold it: `ready:q`, `lane:q`, `completed` and so on."""
+        found: dict[str, list[str]] = {}
+        for place, ids in self._lists():
+            for job_id in ids:
+                found.setdefault(job_id, []).append(place)
+        return found
+
+    def place(self, job_id: str) -> str:
+        """Return the places of one job, joined by a comma; empty when it has none."""
+        return ",".join(self.places().get(job_id, []))
+
+    def run(self, job_id: str) -> Run:
+        """Return the run of a job. Raises KeyError when it has none."""
+        return read_run(self.runs[job_id])
+
+    def changes(self, other: State) -> list[str]:
+        """Name the parts that differ from another state."""
+        return [part.name for part in fields(self) if getattr(self, part.name) != getattr(other, part.name)]
+
+    def _lists(self) -> Iterator[tuple[str, Iterable[str]]]:
+        for name, queue in self.queues.items():
+            yield from ((f"{place}:{name}", getattr(queue, place)) for place in ("ready", "delayed", "leased"))
+            yield f"lane:{name}", (waiter.id for waiter in queue.lanes)
+        yield from (("completed", self.completed), ("failed", self.failed), ("cancelled", self.cancelled))
+
+
+async def read_state(store: Store, *queues: str) -> State:
+    """Read a namespace in one packet, while nobody writes to it; name queues that are used but may not be registered.
+
+    Not in a transaction: at its memory limit, a server refuses even the reads of one.
+    """
+    keys = store.keys
+    names = sorted({*await store.queues(), *queues})
+    commands: list[Sequence[Any]] = [["HGETALL", keys.key(name)] for name in HASHES]
+    commands += [["ZRANGE", keys.key(name), 0, -1, "WITHSCORES"] for name in (*SCORES, "held", "queues")]
+    commands.append(["XRANGE", keys.key("events"), "-", "+"])
+    commands += [["HGETALL", key] for key in keys.every_stats()]
+    commands += [["ZRANGE", key, 0, -1, "WITHSCORES"] for name in names for key in keys.queue(name)]
+    replies = iter(await store.commands(*commands))
+    whole: dict[str, Any] = {name: _hash(next(replies)) for name in HASHES}
+    whole |= {name: _scores(next(replies)) for name in SCORES}
+    held = frozenset(_pair(member) for member in _scores(next(replies)))
+    registered = frozenset(_scores(next(replies)))
+    events = tuple(_event(entry) for _, entry in next(replies))
+    stats = sum((_counts(next(replies)) for _ in range(STATS_HOURS)), Counter[str]())
+    by_queue = {name: _queue([_scores(next(replies)) for _ in QUEUE_KEYS]) for name in names}
+    return State(**whole, held=held, registered=registered, events=events, stats=stats, queues=by_queue)
+
+
+def problems(state: State) -> list[str]:
+    """Name every breach of the invariant, and everything stored of jobs that are not there."""
+    return [*breaches(state), *_left_over(state)]
+
+
+def breaches(state: State) -> list[str]:
+    """Name every breach of the invariant."""
+    return [*_misplaced(state), *_unpaired(state), *_stuck(state)]
+
+
+def lost(state: State) -> list[str]:
+    """Name the jobs that are in no place at all: nothing would ever run them."""
+    return sorted(state.jobs.keys() - state.places().keys())
+
+
+async def assert_sound(store: Store, *queues: str) -> State:
+    """Read a namespace and check that the invariant holds."""
+    state = await read_state(store, *queues)
+    assert problems(state) == []
+    return state
+
+
+def _misplaced(state: State) -> Iterator[str]:
+    places = state.places()
+    for job_id in state.jobs:
+        if len(places.get(job_id, [])) != 1:
+            yield f"job {job_id} is in {places.get(job_id) or 'no place'}"
+    yield from (f"{job_id} is in {places[job_id]} and has no record" for job_id in places.keys() - state.jobs.keys())
+    for name, queue in state.queues.items():
+        if name not in state.registered and (queue.ready or queue.delayed or queue.leased or queue.lanes):
+            yield f"queue {name} is used and not registered"
+
+
+def _unpaired(state: State) -> Iterator[str]:
+    leased = {job_id for queue in state.queues.values() for job_id in queue.leased}
+    holders = {job_id: worker for worker, job_id in state.held}
+    for job_id, stored in state.runs.items():
+        if not RUN_HEAD.match(stored.decode()):
+            yield f"the run of {job_id} cannot be read: {stored!r}"
+            continue
+        has_token = not stored.startswith(VOID.encode())
+        if has_token != (job_id in leased):
+            yield f"{job_id} has {'a' if has_token else 'no'} token and is {'' if job_id in leased else 'not '}leased"
+        elif has_token and holders.get(job_id) != read_run(stored).worker:
+            yield f"{job_id} is leased to {read_run(stored).worker} and held by {holders.get(job_id)}"
+    yield from (f"{job_id} is leased and has no run" for job_id in leased - state.runs.keys())
+    yield from (f"{job_id} is held by {worker} and not leased" for worker, job_id in state.held if job_id not in leased)
+    yield from (f"{job_id} is held twice" for job_id, times in Counter(job_id for _, job_id in state.held).items() if times > 1)
+
+
+def _stuck(state: State) -> Iterator[str]:
+    """A lane may proceed when a worker in the register knows its actor and serves its queue."""
+    served: set[tuple[str, str]] = set()
+    for info in map(orjson.loads, state.workers.values()):
+        served |= {(queue, actor) for queue in info.get("queues", ()) for actor in info.get("actors", ())}
+    for name, queue in state.queues.items():
+        for waiter in queue.lanes:
+            actor = state.jobs.get(waiter.id, b"").partition(b"\0")[0].decode()
+            if (name, actor) in served and waiter.lane not in queue.opens:
+                yield f"{waiter.id} waits in queue {name} for actor {actor}, which a worker knows, and its lane is not open"
+
+
+def _left_over(state: State) -> Iterator[str]:
+    ended = state.completed.keys() | state.failed.keys() | state.cancelled.keys()
+    for what in ("runs", "results", "notes", "watch"):
+        stored: Mapping[str, bytes] = getattr(state, what)
+        yield from (f"{what} holds {job_id}, which has no record" for job_id in stored.keys() - state.jobs.keys())
+    yield from (f"{job_id} ended and has a run" for job_id in ended & state.runs.keys())
+    yield from (f"{job_id} ended and is watched" for job_id in ended & state.watch.keys())
+    yield from (f"{job_id} ended and has no result" for job_id in (state.completed | state.failed).keys() - state.results.keys())
+    arguments = {blob_field(job_id, record) for job_id, record in state.jobs.items() if record.endswith(b"\0")}
+    results = {
+        f"{job_id}={result.partition(b' ')[0].decode()}" for job_id, result in state.results.items() if result.endswith(IN_BLOB)
+    }  # fmt: skip
+    yield from (f"blob {field} belongs to nothing" for field in state.blobs.keys() - arguments - results)
+    yield from (f"blob {field} is missing" for field in (arguments | results) - state.blobs.keys())
+
+
+def _hash(reply: list[bytes]) -> dict[str, bytes]:
+    return {field.decode(): value for field, value in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def _scores(reply: list[bytes]) -> dict[str, float]:
+    return {member.decode(): float(score) for member, score in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def _counts(reply: list[bytes]) -> Counter[str]:
+    return Counter({field: int(value) for field, value in _hash(reply).items()})
+
+
+def _pair(member: str) -> tuple[str, str]:
+    worker, _, job_id = member.partition("\0")
+    return worker, job_id
+
+
+def _event(entry: list[bytes]) -> Event:
+    found = _hash(entry)
+    return Event(found["v"].decode(), found["w"].decode(), int(found["n"]), tuple(found["ids"].decode().split()))
+
+
+def _queue(scores: list[dict[str, float]]) -> Queue:
+    ready, delayed, leased, lanes, opens, wake = scores
+    waiters = [Waiter(lane, float(rank), job_id) for lane, rank, job_id in (member.split("\0", 2) for member in lanes)]
+    return Queue(ready, delayed, leased, tuple(waiters), opens, bool(wake))

@@ -1,0 +1,174 @@
+"""Group commit: what gathers while a call is in flight leaves in the next, bounded, and every caller gets its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from angelrt.group_commit import GroupCommit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Server:
+    """Answers each item with its double, and holds every call until it is let through."""
+
+    def __init__(self, *, most_items: int = 4, most_bytes: int = 100) -> None:
+        """Hold the first call."""
+        self.calls: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.refused: set[int] = set()
+        self.commit: GroupCommit[int, int] = GroupCommit(self._flush, most_items=most_items, most_bytes=most_bytes, weigh=lambda item: item)
+
+    async def _flush(self, items: list[int]) -> Sequence[int]:
+        self.calls.append(items)
+        await self.gate.wait()
+        if self.refused.intersection(items):
+            message = "gone"
+            raise ConnectionError(message)
+        return [2 * item for item in items]
+
+    async def submitted(self, *groups: list[int]) -> list[asyncio.Task[Sequence[int]]]:
+        """Submit groups from tasks of their own, in order, and return when all of them wait."""
+        tasks = [asyncio.create_task(self.commit.submit(group)) for group in groups]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return tasks
+
+
+async def answers(tasks: list[asyncio.Task[Sequence[int]]]) -> list[Sequence[int]]:
+    """Collect what the callers got."""
+    return list(await asyncio.gather(*tasks))
+
+
+async def test_a_lone_caller_waits_for_one_call() -> None:
+    server = Server()
+    server.gate.set()
+    assert await server.commit.submit([3]) == [6]
+    assert server.calls == [[3]]
+
+
+async def test_what_gathers_during_a_call_leaves_in_the_next_one() -> None:
+    server = Server()
+    first = await server.submitted([1])
+    later = await server.submitted([2], [3, 4], [5])
+    assert server.calls == [[1]]
+    server.gate.set()
+    assert await answers(first + later) == [[2], [4], [6, 8], [10]]
+    assert server.calls == [[1], [2, 3, 4, 5]]
+
+
+async def test_a_call_is_bounded_in_number() -> None:
+    server = Server(most_items=4)
+    first = await server.submitted([1])
+    later = await server.submitted([2], [3], [4, 5, 6], [7])
+    server.gate.set()
+    assert await answers(first + later) == [[2], [4], [6], [8, 10, 12], [14]]
+    assert server.calls == [[1], [2, 3], [4, 5, 6, 7]]
+
+
+async def test_a_call_is_bounded_in_bytes() -> None:
+    server = Server(most_bytes=100)
+    first = await server.submitted([1])
+    later = await server.submitted([60], [40], [1], [99], [2])
+    server.gate.set()
+    assert await answers(first + later) == [[2], [120], [80], [2], [198], [4]]
+    assert server.calls == [[1], [60, 40], [1, 99], [2]]
+
+
+async def test_a_group_over_the_bounds_goes_alone_and_undivided() -> None:
+    server = Server(most_items=2, most_bytes=100)
+    first = await server.submitted([1])
+    later = await server.submitted([2, 3, 4, 5], [500], [6])
+    server.gate.set()
+    assert await answers(first + later) == [[2], [4, 6, 8, 10], [1_000], [12]]
+    assert server.calls == [[1], [2, 3, 4, 5], [500], [6]]
+
+
+async def test_an_empty_group_is_answered_too() -> None:
+    server = Server()
+    server.gate.set()
+    assert await server.commit.submit([]) == []
+
+
+async def test_a_failed_call_reaches_each_of_its_callers_and_no_other() -> None:
+    server = Server()
+    first = await server.submitted([1])
+    later = await server.submitted([2], [3, 4])
+    server.refused = {3}
+    server.gate.set()
+    answer, *failed = await asyncio.gather(*first, *later, return_exceptions=True)
+    assert answer == [2]
+    assert [str(error) for error in failed] == ["gone", "gone"]
+    assert await server.commit.submit([5]) == [10]
+
+
+async def test_a_call_that_fails_leaves_those_that_wait_behind_it() -> None:
+    server = Server(most_items=1)
+    failing, waiting = await server.submitted([1], [2])
+    server.refused = {1}
+    server.gate.set()
+    with pytest.raises(ConnectionError):
+        await failing
+    assert await waiting == [4]
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+async def test_a_caller_that_is_cancelled_leaves_the_others(cancelled: int) -> None:
+    server = Server()
+    tasks = await server.submitted([1], [2, 3], [4])
+    tasks[cancelled].cancel()
+    server.gate.set()
+    got = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(got[cancelled], asyncio.CancelledError)
+    assert [one for index, one in enumerate(got) if index != cancelled] == [
+        *(expected for index, expected in enumerate([[2], [4, 6], [8]]) if index != cancelled),
+    ]
+
+
+async def test_a_failed_call_whose_caller_is_gone_warns_nobody() -> None:
+    server = Server()
+    (task,) = await server.submitted([1])
+    task.cancel()
+    server.refused = {1}
+    server.gate.set()
+    await server.commit.drain()
+    assert task.cancelled()
+
+
+async def test_drain_returns_when_nothing_waits() -> None:
+    server = Server(most_items=1)
+    await server.commit.drain()
+    tasks = await server.submitted([1], [2], [3])
+    draining = asyncio.create_task(server.commit.drain())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    server.gate.set()
+    await draining
+    assert server.calls == [[1], [2], [3]]
+    assert await answers(tasks) == [[2], [4], [6]]
+
+
+async def test_drain_outlives_a_failed_call() -> None:
+    server = Server(most_items=1)
+    tasks = await server.submitted([1], [2])
+    server.refused = {1, 2}
+    server.gate.set()
+    await server.commit.drain()
+    assert server.calls == [[1], [2]]
+    assert [type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)] == [ConnectionError] * 2
+
+
+async def test_submitting_inside_a_callers_turn_is_not_lost() -> None:
+    server = Server()
+    server.gate.set()
+
+    async def chain(item: int) -> Sequence[int]:
+        (double,) = await server.commit.submit([item])
+        return await server.commit.submit([double])
+
+    assert await asyncio.gather(*map(chain, range(1, 6))) == [[4], [8], [12], [16], [20]]
+    assert max(map(len, server.calls)) <= 4

@@ -1,0 +1,57 @@
+"""Key names: one hash tag for all, none shared by two purposes."""
+
+from __future__ import annotations
+
+import pytest
+
+from angelrt import ConfigError
+from angelrt.keys import OWN_KEYS, QUEUE_KEYS, STATS_HOURS, Keys
+
+HOUR_MS = 3_600_000
+
+
+def test_every_key_has_the_hash_tag_of_the_namespace_so_that_one_slot_holds_all() -> None:
+    keys = Keys("shop.eu-1")
+    every = keys.every(["a", "b"])
+    assert all(key.startswith("{shop.eu-1}:") for key in (*every, keys.inbox("x")))
+    assert len(set(every)) == len(every) == len(OWN_KEYS) + STATS_HOURS + 2 * len(QUEUE_KEYS)
+
+
+def test_the_keys_of_a_queue_come_in_the_order_of_the_scripts() -> None:
+    assert QUEUE_KEYS == ("ready", "delayed", "leased", "lanes", "opens", "wake")
+    keys = Keys("n")
+    assert keys.queue("photos/large") == tuple(f"{{n}}:{name}:photos/large" for name in QUEUE_KEYS)
+    assert keys.queue("photos/large") == keys.queue("photos/large")
+
+
+def test_queues_and_namespaces_never_share_a_key() -> None:
+    first, second = Keys("n").every(["a", "a:b"]), Keys("n:a").every(["a", "a:b"])
+    assert not set(first) & set(second)
+    assert len(set(first)) == len(first)
+
+
+def test_a_queue_cannot_take_the_name_of_a_key_of_the_partition() -> None:
+    keys = Keys("n")
+    own = {keys.key(name) for name in OWN_KEYS} | set(keys.every_stats())
+    assert not own & {key for queue in (*OWN_KEYS, "stats", "1", "stats:1") for key in keys.queue(queue)}
+
+
+def test_the_counters_are_a_ring_of_hours() -> None:
+    keys = Keys("n")
+    assert keys.stats(0) == keys.stats(HOUR_MS - 0.001) == "{n}:stats:0"
+    assert keys.stats(HOUR_MS) == "{n}:stats:1"
+    assert keys.stats(STATS_HOURS * HOUR_MS) == keys.stats(0)
+    assert keys.every_stats() == [keys.stats(hour * HOUR_MS) for hour in range(STATS_HOURS)]
+    assert STATS_HOURS > 24 + 1  # a day, and the hour that runs
+
+
+@pytest.mark.parametrize("namespace", ["a", "angelrt", "a" * 64, "A-1_b.c:d"])
+def test_namespaces_that_can_be_part_of_a_key(namespace: str) -> None:
+    assert Keys(namespace).namespace == namespace
+
+
+@pytest.mark.parametrize("namespace", ["", "a" * 65, "a b", "a\n", "{a}", "a}", "a/b", "größe", "a\0"])
+def test_any_other_namespace_is_refused_with_what_is_allowed(namespace: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Keys(namespace)
+    assert str(caught.value) == f"namespace {namespace!r}: use 1 to 64 letters, digits, '_', '.', ':' or '-'"

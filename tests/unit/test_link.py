@@ -1,0 +1,66 @@
+"""The connection: what it leaves behind when it is cancelled, and what it says when the other end is silent."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from angelrt.link import Link, LinkLost
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_connect_that_is_cancelled_leaves_no_socket_open(tmp_path: Path) -> None:
+    accepted, closed = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        while await reader.read(1024):
+            pass
+        closed.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(silent, tmp_path / "s"):
+        link = Link(f"unix://{tmp_path}/s")
+        call = asyncio.create_task(link.call(["PING"]))
+        await accepted.wait()
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+        async with asyncio.timeout(10):
+            await closed.wait()
+        await link.close()
+
+
+async def test_a_link_that_is_closed_as_soon_as_it_is_open_leaves_no_socket_open(tmp_path: Path) -> None:
+    closed = asyncio.Event()
+
+    async def greets_and_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while words := await reader.read(1024):
+            writer.write(b"+OK\r\n" * words.count(b"SETINFO"))
+        closed.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(greets_and_answers, tmp_path / "s"):
+        link = Link(f"unix://{tmp_path}/s")
+        connection = await link._connect()  # noqa: SLF001 - to be here before the reader has had its first turn
+        await link.close()
+        assert not connection.is_connected
+        async with asyncio.timeout(10):
+            await closed.wait()
+
+
+async def test_a_server_that_falls_silent_loses_the_connection_and_not_the_caller(tmp_path: Path) -> None:
+    async def silent_after_the_greeting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while words := await reader.read(1024):
+            writer.write(b"+OK\r\n" * words.count(b"SETINFO"))
+        writer.close()
+
+    async with await asyncio.start_unix_server(silent_after_the_greeting, tmp_path / "s"):
+        link = Link(f"unix://{tmp_path}/s", reply_timeout_s=0.2)
+        with pytest.raises(LinkLost, match=r"no reply within 0\.2 s"):
+            await link.call(["PING"])
+        await link.close()

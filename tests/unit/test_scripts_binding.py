@@ -1,0 +1,92 @@
+"""The scripts as the server gets them: their text, their names in its cache, and the commands that call them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from angelrt.keys import QUEUE_KEYS, Keys
+from angelrt.scripts import CLAIM, ENQUEUE, SCRIPTS, SETTLE, SETTLE_WITH_CHILDREN, TICK, Script, as_eval
+from angelrt.store import Store, evalsha
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+KEYS = Keys("n")
+every_script = pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+
+
+@pytest.fixture
+async def store(server_url: str, namespace: str) -> AsyncIterator[Store]:
+    """Verbs of a fresh partition."""
+    opened = Store(server_url, Keys(namespace))
+    yield opened
+    await opened.command("DEL", *opened.keys.every(["default"]))
+    await opened.close()
+
+
+@every_script
+def test_a_script_is_its_shebang_the_prelude_and_its_verb(script: Script) -> None:
+    shebang, rest = script.source.split("\n", 1)
+    assert shebang.startswith("#!lua")
+    assert rest.index("-- Pure helpers") < rest.index("-- KEYS ")
+    assert script.sha == hashlib.sha1(script.source.encode()).hexdigest()  # noqa: S324 - the server's own name for it
+
+
+def test_only_what_brings_new_work_is_refused_at_the_memory_limit() -> None:
+    refused = {name for name, script in SCRIPTS.items() if "allow-oom" not in script.flags and "no-writes" not in script.flags}
+    assert refused == {"enqueue", "settle_with_children"}
+    assert SETTLE.source.partition("\n")[2] == SETTLE_WITH_CHILDREN.source.partition("\n")[2]
+    assert SETTLE.sha != SETTLE_WITH_CHILDREN.sha
+
+
+def test_no_two_scripts_share_a_name_on_the_server() -> None:
+    assert len({script.sha for script in SCRIPTS.values()}) == len(SCRIPTS)
+    assert all(name == script.name for name, script in SCRIPTS.items())
+
+
+@every_script
+def test_the_keys_of_a_script_are_names_of_the_partition(script: Script) -> None:
+    every = set(KEYS.every([]))
+    for name in script.keys:
+        assert name == "stats" or KEYS.key(name) in every
+    assert len(set(script.keys)) == len(script.keys)
+    assert not set(script.keys) & set(QUEUE_KEYS)
+
+
+@every_script
+async def test_the_server_compiles_it_and_caches_it_under_its_name(store: Store, script: Script) -> None:
+    assert await store.command("SCRIPT", "LOAD", script.source) == script.sha.encode()
+    assert await store.command("SCRIPT", "EXISTS", script.sha) == [1]
+
+
+def test_a_call_names_every_key_it_touches_in_the_order_of_the_header() -> None:
+    command = evalsha(KEYS, ENQUEUE, KEYS.queue("a"), ["1", ""], KEYS.stats(0))
+    assert command[:3] == ["EVALSHA", ENQUEUE.sha, len(ENQUEUE.keys) + len(QUEUE_KEYS)]
+    own = [KEYS.stats(0) if name == "stats" else KEYS.key(name) for name in ENQUEUE.keys]
+    assert command[3:] == [*own, *KEYS.queue("a"), "1", ""]
+
+
+def test_the_call_with_the_text_differs_in_nothing_else() -> None:
+    command = evalsha(KEYS, TICK, [], [""], KEYS.stats(0))
+    assert as_eval(TICK, command) == ["EVAL", TICK.source, *command[2:]]
+
+
+async def test_a_server_that_forgot_its_scripts_gets_the_one_that_is_called(store: Store) -> None:
+    await store.command("SCRIPT", "FLUSH")
+    assert (await store.tick(["default"]))[1] == -1
+    assert await store.command("SCRIPT", "EXISTS", TICK.sha, CLAIM.sha) == [1, 0]
+
+
+async def test_the_clock_is_the_servers_unless_a_test_gives_one(store: Store) -> None:
+    assert await _time(store) > 1_700_000_000_000
+    store.clock = lambda: 1_767_355_200_000.5
+    assert await _time(store) == 1_767_355_200_000.5
+    assert store.server_ms() == 1_767_355_200_000.5
+
+
+async def _time(store: Store) -> Any:
+    now_ms, _ = await store.tick([])
+    return now_ms

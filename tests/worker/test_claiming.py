@@ -1,0 +1,86 @@
+"""Claims run a little ahead of the slots, and nobody has to wait for that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from angelrt import Actors, Status
+from tests.worker.waiting import until
+
+if TYPE_CHECKING:
+    from angelrt import Runtime
+    from tests.worker.conftest import NewRuntime
+
+RESULT_S = 20
+LONG_S = 3600
+QUICK_JOBS = 300
+
+
+async def test_a_job_claimed_ahead_of_a_slot_goes_to_whoever_has_one(rt: Runtime[Any], new_runtime: NewRuntime) -> None:
+    go_on, group = asyncio.Event(), Actors()
+
+    @group.actor()
+    async def quick(number: int) -> int:
+        return number
+
+    @group.actor()
+    async def long() -> None:
+        await go_on.wait()
+
+    rt.include(group)
+    async with new_runtime() as other:
+        other.include(group)
+        async with rt.worker(concurrency=2) as full:
+            quick_ones = [quick.message(number) for number in range(QUICK_JOBS)]
+            jobs = await rt.send_many([*quick_ones, long.message(), long.message(), *quick_ones[:5]])
+            try:
+                await until(lambda: full.running.processed >= QUICK_JOBS and full.running.free == 0, "both slots are taken for long")
+                async with other.worker(concurrency=2):
+                    assert await asyncio.gather(*(job.result(RESULT_S) for job in jobs[-5:])) == list(range(5))
+            finally:
+                go_on.set()
+            for job in jobs[-5:]:
+                assert (await job.info()).attempts == 1, "to be handed back costs no attempt"
+
+
+async def test_a_stop_in_the_midst_of_many_short_jobs_is_prompt_and_exact(rt: Runtime[Any]) -> None:
+    ran: Counter[str] = Counter()
+
+    @rt.actor()
+    async def quick() -> None:
+        ran[rt.context.job_id] += 1
+        await asyncio.sleep(0)
+
+    jobs = await rt.send_many([quick.message() for _ in range(2_000)])
+    for stop in range(1, 8):
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(rt.worker(concurrency=20, grace=LONG_S))
+            await until(lambda enough=200 * stop: len(ran) >= enough, "some have run")
+            async with asyncio.timeout(20):
+                await stack.aclose()
+        infos = await rt.client().infos([job.id for job in jobs])
+        completed = {info.id for info in infos if info.status is Status.COMPLETED}
+        assert completed == ran.keys(), "what has run is settled"
+        assert {(info.status, info.attempts) for info in infos if info.id not in ran} <= {(Status.PENDING, 0)}, "what has not, waits"
+    assert set(ran.values()) == {1}
+
+
+async def test_a_flood_is_run_once_each_by_several_workers(rt: Runtime[Any], new_runtime: NewRuntime) -> None:
+    ran: Counter[int] = Counter()
+    group = Actors()
+
+    @group.actor()
+    async def quick(number: int) -> int:
+        ran[number] += 1
+        return number
+
+    rt.include(group)
+    async with new_runtime() as other:
+        other.include(group)
+        async with rt.worker(concurrency=10), other.worker(concurrency=10):
+            jobs = await rt.send_many([quick.message(number) for number in range(2_000)])
+            assert await asyncio.gather(*(job.result(RESULT_S) for job in jobs)) == list(range(2_000))
+    assert ran == Counter(range(2_000))
