@@ -446,26 +446,6 @@ def test_link_to_a_directory_leads_to_its_server(users: Users, directory: Path) 
     assert users.join(directory.with_name("link")).url == server.url
 
 
-@pytest.mark.parametrize("below", ["", "deeper"])
-def test_path_that_is_a_file_is_refused(tmp_path: Path, below: str) -> None:
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match=r"no directory is in the way .*file.*name another directory"):
-        EmbeddedServer.join(tmp_path / "file" / below)
-
-
-@pytest.mark.parametrize("path", ["", "/proc/self/angelrt", "a\0b", "n" * 300])
-def test_path_that_cannot_be_made_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match=r"needs the path of a directory|no server can run there .*name a directory on a local disk"):
-        EmbeddedServer.join(path)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(ConfigError, match=r"Permission denied.*name a directory on a local disk that this user may write"):
-        EmbeddedServer.join(tmp_path)
-
-
 def test_python_that_cannot_be_started_is_an_error(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(ConfigError, match="/nowhere/python"):
