@@ -1,0 +1,50 @@
+"""An application in the test's folder, on the shared server or on one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from angelrt.keys import Keys
+from angelrt.store import Store
+from tests.e2e.processes import Application
+from tests.state import assert_sound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import Server
+
+
+@pytest.fixture
+def app(server_url: str, namespace: str, tmp_path: Path) -> Iterator[Application]:
+    """An application on the server that all tests share; what it leaves there must be sound, and is removed."""
+    application = Application(tmp_path, server_url, namespace)
+    try:
+        yield application
+    finally:
+        application.close()
+    asyncio.run(_examine(server_url, namespace))
+
+
+@pytest.fixture
+def own_app(own_server: Server, namespace: str, tmp_path: Path) -> Iterator[Application]:
+    """An application on a server of its own, which the test may stop; what it leaves there must be sound."""
+    application = Application(tmp_path, own_server.url, namespace)
+    try:
+        yield application
+    finally:
+        application.close()
+    asyncio.run(_examine(own_server.url, namespace))
+
+
+async def _examine(url: str, namespace: str) -> None:
+    store = Store(url, Keys(namespace))
+    try:
+        await assert_sound(store)
+        await store.command("UNLINK", *store.keys.every(await store.queues()))
+    finally:
+        await store.close()

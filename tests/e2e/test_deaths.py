@@ -1,0 +1,115 @@
+"""Workers that die without a word, and actors that drag their worker with them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from angelrt import JobFailed, Status
+from tests.e2e.processes import worker_id
+from tests.worker.waiting import until
+
+if TYPE_CHECKING:
+    from angelrt import Job, Runtime
+    from tests.e2e.processes import Application, Process
+
+RESULT_S = 50
+JOBS = 150
+CONCURRENCY = 5
+
+
+async def stop_while_it_holds_jobs(rt: Runtime[Any], process: Process, jobs: list[Job[Any]]) -> set[str]:
+    """Freeze a worker at a moment at which it holds jobs, and return their ids."""
+    name = worker_id(process)
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        infos = await rt.client().infos([job.id for job in jobs])
+        held = {info.id for info in infos if info.worker == name and info.status is Status.PROCESSING}
+        if held:
+            return held
+        process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0.01)
+
+
+async def test_kill_9_of_a_worker_loses_no_job_and_every_extra_delivery_was_its_own(app: Application) -> None:
+    short = {"TEST_LEASE_S": "2"}
+    killed, other = [await app.worker("--concurrency", str(CONCURRENCY), environment=short) for _ in range(2)]
+    async with app.runtime() as rt:
+        jobs = [await rt.send("nap", {"seconds": 0.03}) for _ in range(JOBS)]
+        await until(lambda: any(pid == killed.pid for _, pid in app.traces("ended")), "the one to be killed works")
+        held = await stop_while_it_holds_jobs(rt, killed, jobs)
+        killed.send_signal(signal.SIGKILL)
+        assert await asyncio.gather(*(job.result(RESULT_S) for job in jobs)) == ["rested"] * JOBS
+        infos = await rt.client().infos([job.id for job in jobs])
+        lost = (await rt.stats()).total.lost
+    again = [info for info in infos if info.deliveries > 1]
+    assert {info.id for info in again} == held, "delivered twice is what the killed worker held, and nothing else"
+    for info in again:
+        assert [(run.ended_as, run.worker) for run in info.timeline] == [("lost", worker_id(killed))]
+        assert (info.deliveries, info.attempts, info.worker) == (2, 2, worker_id(other))
+    assert lost == len(held)
+    runs = Counter(job_id for job_id, _ in app.traces("began"))
+    assert runs.keys() == {info.id for info in infos}
+    assert {job_id for job_id, times in runs.items() if times > 1} <= held
+
+
+async def test_an_actor_that_ends_its_process_fails_when_its_attempts_are_used_up(app: Application) -> None:
+    short = {"TEST_LEASE_S": "1"}
+    async with app.runtime() as rt:
+        job = await rt.send("leave")
+        for number in (1, 2):
+            process = await app.worker(environment=short)
+            assert await process.ends() == 7
+            info = await job.info()
+            assert (info.status, info.attempts, len(app.traces())) == (Status.PROCESSING, number, number), "nobody could write how it ended"
+        healthy = await rt.send("double", {"number": 4})
+        process = await app.worker(environment=short)
+        with pytest.raises(JobFailed) as caught:
+            await job.result(RESULT_S)
+        assert await healthy.result(RESULT_S) == 8
+        info = await job.info()
+    assert caught.value.error_type.endswith("WorkerLost")
+    assert (caught.value.attempts, [run.ended_as for run in info.timeline]) == (2, ["lost", "lost"])
+    assert len(app.traces()) == 2, "it did not run a third time"
+    assert process.code is None
+
+
+@pytest.mark.long
+async def test_jobs_of_a_fleet_that_is_gone_wait_for_the_next_worker(app: Application) -> None:
+    short = {"TEST_LEASE_S": "1"}
+    first = await app.worker(environment=short)
+    async with app.runtime() as rt:
+        job = await rt.send("nap", {"seconds": 3600})
+        await until(lambda: bool(app.traces("began")), "the job runs")
+        first.send_signal(signal.SIGKILL)
+        waiting = await rt.send("double", {"number": 4})
+        second = await app.worker(environment=short)
+        assert await waiting.result(RESULT_S) == 8
+        await until(lambda: len(app.traces("began")) == 2, "the lost job runs again")
+        assert [run.worker for run in (await job.info()).timeline] == [worker_id(first)]
+        await second.says(f"worker {worker_id(first)} has not beaten")
+        assert [worker.id for worker in await rt.workers()] == [worker_id(second)]
+    second.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.long
+async def test_an_actor_that_blocks_the_loop_for_20_seconds_keeps_its_lease(app: Application) -> None:
+    short = {"TEST_LEASE_S": "2"}
+    blocked = await app.worker(environment=short)
+    async with app.runtime() as rt:
+        job = await rt.send("block", {"seconds": 20})
+        await until(lambda: bool(app.traces()), "the actor blocks its worker")
+        other = await app.worker(environment=short)
+        assert await (await rt.send("double", {"number": 4})).result(RESULT_S) == 8, "the other worker goes on"
+        await blocked.says(f"by block (job {job.id})", times=2)
+        states = {worker.id: worker for worker in await rt.workers()}
+        assert (states[worker_id(blocked)].status, states[worker_id(blocked)].blocked_by) == ("error", "block")
+        assert await job.result(RESULT_S) == "done"
+        info = await job.info()
+    assert (info.deliveries, info.worker, info.timeline) == (1, worker_id(blocked), [])
+    assert app.traces() == [(job.id, blocked.pid)]
+    assert other.code is None

@@ -1,0 +1,288 @@
+"""Clients, workers and a housekeeper on one namespace of a real server, and the model beside them: every answer is compared."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import orjson
+
+from angelrt import Retention, scripts
+from angelrt.config import BLOB_MIN_BYTES, Keep
+from angelrt.job import write_record
+from angelrt.keys import Keys
+from angelrt.store import Lease, NewJob, Store, Verdict
+from angelrt.views import read_outcome, read_run
+from tests.properties import model, observed
+from tests.properties.lossy import Listener, LossyLink
+from tests.properties.steps import LEASE_MS, QUEUES
+from tests.state import problems, read_state
+
+if sys.platform == "win32":
+    new_loop = None
+else:
+    from uvloop import new_event_loop as new_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from angelrt.store import Delivery
+    from tests.properties.steps import Fate, JobDraft, VerdictDraft
+
+T = TypeVar("T")
+
+START_MS = 1_763_000_000_000.0
+RETENTION = Retention(completed=Keep(1_000, number=1), failed=Keep(61), cancelled=Keep(64))  # by number, by age, and by age
+KEEPS = {name: model.Keep(keep.age_ms, keep.number) for name in observed.OUTCOMES for keep in [getattr(RETENTION, name)]}
+LONG = b'"' + b"x" * BLOB_MIN_BYTES + b'"'
+SHORT = b'"x"'
+
+
+class Grant(NamedTuple):
+    """A lease that was given out, valid or not by now."""
+
+    worker: str
+    lease: Lease
+    label: str
+
+
+class Asked(NamedTuple):
+    """The last claim of a worker, as long as it may be that its answer was lost."""
+
+    token: str
+    queues: tuple[str, ...]
+    capacity: int
+    known: frozenset[str]
+
+
+class Fleet:
+    """What the steps of `steps.py` do. The clock of the namespace is the test's."""
+
+    def __init__(self, url: str) -> None:
+        """Take a namespace."""
+        self.runner = asyncio.Runner(loop_factory=new_loop)
+        self.store = Store(url, Keys(f"test-{secrets.token_hex(8)}"), retention=RETENTION)
+        self.store.link = self.link = LossyLink(url)
+        self.clock_ms = START_MS
+        self.store.clock = lambda: self.clock_ms
+        self.model = model.Model(self.clock_ms, KEEPS)
+        self.listener = Listener(url, self.store.keys.inbox(""))
+        self.sent: list[NewJob] = []
+        self.grants: list[Grant] = []
+        self.asked: dict[str, Asked] = {}
+        self.batches: list[tuple[str, list[Verdict]]] = []
+        self.settled: set[Lease] = set()
+        self.tokens = 0
+        # A script that the server does not know yet takes two calls, and the link would lose the first.
+        self.run(self.store.commands(*[["SCRIPT", "LOAD", script.source] for script in scripts.SCRIPTS.values()]))
+
+    def close(self) -> None:
+        """Remove every key, and close the connections."""
+        try:
+            self.run(self.store.command("UNLINK", *self.store.keys.every(QUEUES)))
+        finally:
+            self.listener.close()
+            self.run(self.store.close())
+            self.runner.close()
+
+    def check(self) -> None:
+        """Check the invariant, and that the server holds what the model says."""
+        state = self.run(read_state(self.store, *QUEUES))
+        assert problems(state) == []
+        seen, expected = observed.seen(state), observed.expected(self.model)
+        for name in observed.Partition._fields:
+            assert getattr(seen, name) == getattr(expected, name), name
+
+    # -- clients -------------------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, drafts: list[JobDraft], twice: str, fate: Fate) -> None:
+        """Send new jobs, perhaps one of them twice in the same call: with the very record, or with another."""
+        jobs = [self._new_job(draft) for draft in drafts]
+        if twice:
+            jobs.append(jobs[0] if twice == "same" else self._new_job(drafts[0])._replace(id=jobs[0].id))
+        self._enqueue(jobs, fate)
+
+    def enqueue_again(self, some: list[tuple[int, bool, JobDraft]], fate: Fate) -> None:
+        """Send ids that were sent before: with the very record, as after a lost reply, or with another."""
+        jobs: list[NewJob] = []
+        for pick, same, draft in some:
+            before = self.sent[pick % len(self.sent)]
+            jobs.append(before if same else self._new_job(draft)._replace(id=before.id))
+        self._enqueue(jobs, fate)
+
+    def watch(self, client: str, chosen: list[int], fate: Fate) -> None:
+        """Ask how jobs ended, one that never was among them; and where all jobs are."""
+        ids = [*{self.sent[pick % len(self.sent)].id: None for pick in chosen}, "nobody"]
+        answers = self._real(fate, self.store.watch(client, ids))
+        expected = self._model(fate, lambda: self.model.watch(client, ids))
+        assert [code for code, _ in answers] == [code for code, _ in expected]
+        payloads = [read_outcome(result)[1] if result else None for _, result in answers]
+        assert payloads == [outcome.payload if outcome else None for _, outcome in expected]
+        self._inspect()
+
+    def _inspect(self) -> None:
+        found = [(job.state, job.queue, job.score) for job in self.run(self.store.inspect([*self.model.jobs, "nobody"]))]
+        jobs = self.model.jobs.values()
+        expected = [(job.place, "" if job.place in observed.OUTCOMES else job.queue, job.score) for job in jobs]
+        assert found == [*expected, ("", "", 0)]
+
+    # -- workers -------------------------------------------------------------------------------------------------------------------
+
+    def beat(self, worker: str, processed: int, actors: str, fate: Fate) -> None:
+        """Beat, or come with actors that may have been missing."""
+        info = orjson.dumps({"queues": QUEUES, "actors": [*actors], "processed": processed})
+        assert self._real(fate, self.store.beat(worker, info, QUEUES, actors)) == self.clock_ms
+        self._model(fate, lambda: self.model.beat(worker, info, QUEUES, actors))
+
+    def claim(self, worker: str, queues: tuple[str, ...], capacity: int, known: str, *, block: bool, fate: Fate, pause_ms: float) -> None:
+        """Claim, with the marker where there is one; time may pass before a lost call is sent again."""
+        self.tokens += 1
+        self.asked[worker] = Asked(f"t{self.tokens}", queues, capacity, frozenset(known))
+        self._claim(worker, fate, block=block, pause_ms=pause_ms)
+
+    def claim_again(self, pick: int) -> None:
+        """Send the last claim of a worker again, whatever happened meanwhile: it never learnt what the first one brought."""
+        if self.asked:
+            self._claim(sorted(self.asked)[pick % len(self.asked)], "request lost", block=False, pause_ms=0)
+
+    def settle(self, pick: int, drafts: list[tuple[int, VerdictDraft]], children: list[JobDraft], fate: Fate) -> None:
+        """Settle valid leases of one worker."""
+        self._settle_some([grant for grant in self._unsettled() if self._is_valid(grant)], pick, drafts, children, fate)
+
+    def settle_late(self, pick: int, drafts: list[tuple[int, VerdictDraft]], children: list[JobDraft], fate: Fate) -> None:
+        """Settle leases that their worker has lost."""
+        self._settle_some([grant for grant in self._unsettled() if not self._is_valid(grant)], pick, drafts, children, fate)
+
+    def settle_again(self, pick: int) -> None:
+        """Send a batch of verdicts again, whatever happened since it was carried out and its reply lost."""
+        if self.batches:
+            self._settle(*self.batches[-1 - pick % min(len(self.batches), 3)], "")
+
+    def renew(self, chosen: list[int], fate: Fate) -> None:
+        """Renew leases, the latest more often than old ones, lost ones among them."""
+        if self.grants:
+            leases = list({self.grants[-1 - pick % min(len(self.grants), 8)].lease: None for pick in chosen})
+            expected = self._model(fate, lambda: self.model.renew(leases, LEASE_MS))
+            assert self._real(fate, self.store.renew(leases, LEASE_MS)) == expected
+
+    # -- time and housekeeping -----------------------------------------------------------------------------------------------------
+
+    def pass_time(self, pause_ms: float | str, then: str, queues: tuple[str, ...], fate: Fate) -> None:
+        """Let time pass, or go to the very moment at which something is due or next to it; then tick, or forget what is too old."""
+        if isinstance(pause_ms, str):
+            due_ms = self.model.next_due_ms(QUEUES) - 0.125 * (pause_ms == "until just before")
+            pause_ms = max(due_ms - self.clock_ms, 0)
+        self._pass(pause_ms)
+        if then == "tick":
+            expected = self._model(fate, lambda: self.model.tick(queues))
+            assert self._real(fate, self.store.tick(queues)) == (self.clock_ms, expected)
+        elif then == "forget":
+            self._settle("w1", [], fate)
+
+    def expire_worker(self, worker: str, since: str, *, died: bool, fate: Fate) -> None:
+        """Take back what a worker holds: because it died or says goodbye, and perhaps only if it has not beaten since."""
+        beat_ms = None if since == "anything" else self.model.beats.get(worker, 1.0) + (since == "another beat")
+        expected = self._model(fate, lambda: self.model.expire_worker(worker, died=died, beat_ms=beat_ms))
+        assert self._real(fate, self.store.expire_worker(worker, QUEUES, died=died, beat_ms=beat_ms)) == expected
+
+    # -- how steps are carried out -------------------------------------------------------------------------------------------------
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Return what a coroutine returns."""
+        return self.runner.get_loop().run_until_complete(call)  # Runner.run prepares for Ctrl-C each time, which takes longer than the call
+
+    def _real(self, fate: Fate, call: Coroutine[Any, Any, T]) -> T:
+        self.link.fate = fate
+        return self.run(call)
+
+    def _model(self, fate: Fate, call: Callable[[], T]) -> T:
+        """Carry out once, or twice where the first reply is lost."""
+        answer = call()
+        return call() if fate == "reply lost" else answer
+
+    def _pass(self, pause_ms: float) -> None:
+        self.clock_ms += pause_ms
+        self.model.now_ms = self.clock_ms
+
+    def _new_job(self, draft: JobDraft) -> NewJob:
+        when = {"at past": f"{self.clock_ms - 1:.0f}", "at soon": f"{self.clock_ms + 3000:.0f}"}.get(draft.when, draft.when)
+        number = len(self.sent)
+        record = write_record(draft.actor, f"{number % 10_000:04}", {}, b"" if draft.is_long else SHORT)
+        job = NewJob(draft.queue, f"{draft.letter}{number}", record, draft.priority, when, LONG if draft.is_long else None)
+        self.sent.append(job)
+        return job
+
+    def _enqueue(self, jobs: list[NewJob], fate: Fate) -> None:
+        expected = self._model(fate, lambda: self.model.enqueue(jobs))
+        assert self._real(fate, self.store.enqueue(jobs)) == expected
+
+    def _claim(self, worker: str, fate: Fate, *, block: bool, pause_ms: float) -> None:
+        asked = self.asked[worker]
+        marked = next((queue for queue in asked.queues if queue in self.model.wakes), None)
+        block = block and marked is not None  # without a marker the server would let us wait
+        if block and marked and fate != "request lost":
+            self.model.wakes.remove(marked)
+        options: dict[str, Any] = {"queues": asked.queues, "lease_ms": LEASE_MS, "capacity": asked.capacity}
+        actors = "\0".join(("", *sorted(asked.known), "")).encode()
+
+        def claim_in_model(*, resend: bool) -> model.Claimed:
+            return self.model.claim(worker, asked.token, known=asked.known, resend=resend, **options)
+
+        expected = None if fate == "request lost" else claim_in_model(resend=False)
+        self.link.on_loss = lambda: self._pass(pause_ms)
+        claimed = self._real(fate, self.store.claim(self.link, worker, asked.token, actors=actors, block=block, **options))
+        self.link.on_loss = lambda: None
+        if fate or expected is None:
+            expected = claim_in_model(resend=True)
+        assert [delivery.id.decode() for delivery in claimed.deliveries] == expected.ids
+        assert claimed[:4] == (self.clock_ms, expected.next_due_ms, expected.again, expected.parked)
+        for delivery in claimed.deliveries:
+            self._check_delivery(worker, asked.token, delivery)
+
+    def _check_delivery(self, worker: str, token: str, delivery: Delivery) -> None:
+        job = self.model.jobs[delivery.id.decode()]
+        assert (delivery.record, delivery.queue.decode(), int(delivery.rank)) == (job.record, job.queue, job.rank)
+        run = read_run(delivery.run)
+        assert (run.token, run.worker, run.rank, run.started_ms) == (token, worker, job.rank, job.started_ms)
+        assert (run.deliveries, run.attempts, run.losses) == (job.deliveries, job.attempts, job.losses)
+        grant = Grant(worker, Lease(job.queue, delivery.id.decode(), token), f"{job.queue}|{job.actor}")
+        if grant not in self.grants:
+            self.grants.append(grant)
+
+    def _unsettled(self) -> list[Grant]:
+        return [grant for grant in self.grants if grant.lease not in self.settled]
+
+    def _is_valid(self, grant: Grant) -> bool:
+        job = self.model.jobs.get(grant.lease.id)
+        return job is not None and job.token == grant.lease.token
+
+    def _settle_some(
+        self, grants: list[Grant], pick: int, drafts: list[tuple[int, VerdictDraft]], children: list[JobDraft], fate: Fate
+    ) -> None:
+        """Settle some of these leases, of the worker of one of them; the first verdict that may have children has all of them."""
+        if not grants:
+            return
+        worker = grants[pick % len(grants)].worker
+        candidates = [grant for grant in grants if grant.worker == worker]
+        verdicts: list[Verdict] = []
+        for number, draft in drafts[: len(candidates)]:
+            grant = candidates.pop(number % len(candidates))
+            self.settled.add(grant.lease)
+            if worker in self.asked and self.asked[worker].token == grant.lease.token:
+                del self.asked[worker]  # it uses the token, so it has had the answer to its claim
+            if draft.has_note:
+                verdicts.append(Verdict(*grant.lease, "n", 0, b"%d" % number, "", "", ""))
+            payload = (LONG if draft.is_long else SHORT) if draft.code in "cfgr" else b""
+            of_this = tuple(map(self._new_job, children)) if draft.code == "c" else ()
+            children = [] if of_this else children
+            verdicts.append(Verdict(*grant.lease, draft.code, draft.delay_ms, payload, grant.label, "p3", "r7", of_this))
+        self.batches.append((worker, verdicts))
+        self._settle(worker, verdicts, fate)
+
+    def _settle(self, worker: str, verdicts: list[Verdict], fate: Fate) -> None:
+        expected = self._model(fate, lambda: self.model.settle(worker, verdicts))
+        assert self._real(fate, self.store.settle(worker, verdicts)) == expected
+        assert self.listener.news() == self.model.news
+        self.model.news.clear()

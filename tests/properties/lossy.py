@@ -1,0 +1,63 @@
+"""A link on which a request or a reply gets lost when the test says so, and a subscriber that hears all news of a namespace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from redis import Redis
+
+from angelrt.link import Link, LinkLost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.properties.steps import Fate
+
+
+PONG_WITHIN_S = 10.0
+
+
+class LossyLink(Link):
+    """A real link that meets its next `fate` once: the request never arrives, or it is carried out and the reply never comes."""
+
+    fate: Fate = ""
+    on_loss: Callable[[], None] = staticmethod(lambda: None)
+
+    async def call(self, *commands: Sequence[Any]) -> list[Any]:
+        """Send commands, or not, and return their replies, or raise LinkLost."""
+        fate, self.fate = self.fate, ""
+        replies = [] if fate == "request lost" else await super().call(*commands)
+        if fate:
+            self.on_loss()
+            raise LinkLost(fate)
+        return replies
+
+
+class Listener:
+    """Hears on every inbox of a namespace."""
+
+    def __init__(self, url: str, inbox: str) -> None:
+        """Subscribe; `inbox` is what all inboxes begin with."""
+        self._inbox = inbox
+        self._redis = Redis.from_url(url, protocol=2)
+        self._pubsub = self._redis.pubsub()
+        self._pubsub.psubscribe(f"{inbox}*")
+        assert self._next()["type"] == "psubscribe"
+
+    def news(self) -> list[tuple[str, str]]:
+        """Return (client, job id) of everything that was announced since the last call."""
+        self._pubsub.ping()
+        heard: list[tuple[str, str]] = []
+        while (message := self._next())["type"] != "pong":
+            heard.append((message["channel"].decode().removeprefix(self._inbox), message["data"].decode()))
+        return heard
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._pubsub.close()
+        self._redis.close()
+
+    def _next(self) -> dict[str, Any]:
+        message = self._pubsub.get_message(timeout=PONG_WITHIN_S)
+        assert message is not None, f"no answer to PING within {PONG_WITHIN_S:g} s"
+        return cast("dict[str, Any]", message)
