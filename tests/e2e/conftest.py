@@ -9,14 +9,37 @@ import pytest
 
 from angelrt.keys import Keys
 from angelrt.store import Store
+from tests import servers
 from tests.e2e.processes import Application
+from tests.servers import Server
 from tests.state import assert_sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.servers import Server
+
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[Server]:
+    """A server for tests to which it makes no difference which."""
+    program = servers.valkey() or servers.redis()
+    assert program is not None
+    server = Server(program)
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def one_app(one_server: Server, namespace: str, tmp_path: Path) -> Iterator[Application]:
+    """An application for tests of what the command says and is told: the server makes no difference."""
+    application = Application(tmp_path, one_server.url, namespace)
+    try:
+        yield application
+    finally:
+        application.close()
+    asyncio.run(_examine(one_server.url, namespace))
 
 
 @pytest.fixture

@@ -27,22 +27,22 @@ async def report() -> None:
 """
 
 
-async def test_the_banner_lists_queues_and_actors(app: Application) -> None:
-    process = await app.worker()
+async def test_the_banner_lists_queues_and_actors(one_app: Application) -> None:
+    process = await one_app.worker()
     banner = process.err
-    assert f"on {app.url}, namespace {app.namespace}, 100 jobs at a time" in banner
+    assert f"on {one_app.url}, namespace {one_app.namespace}, 100 jobs at a time" in banner
     assert "queue default: double (async), breaks (async), nap (async), leave (async), block (async), hang (thread)" in banner
     assert "queue photos: parent (async)" in banner
-    async with app.runtime() as rt:
+    async with one_app.runtime() as rt:
         (shown,) = await rt.workers()
     assert (shown.id, shown.type, shown.pid, shown.queues) == (worker_id(process), "worker", process.pid, ["default", "photos"])
 
 
 @pytest.mark.parametrize("by", ["flags", "environment"])
-def test_every_flag_works_and_so_does_its_environment_variable(app: Application, by: str) -> None:
-    (app.folder / "further.py").write_text(FURTHER, encoding="utf-8")
+def test_every_flag_works_and_so_does_its_environment_variable(one_app: Application, by: str) -> None:
+    (one_app.folder / "further.py").write_text(FURTHER, encoding="utf-8")
     settings = {
-        "url": app.url,
+        "url": one_app.url,
         "queues": "photos, reports",
         "concurrency": "3",
         "import": "further",
@@ -52,10 +52,10 @@ def test_every_flag_works_and_so_does_its_environment_variable(app: Application,
     }
     if by == "flags":
         flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        process = app.run("worker", TARGET, *flags, "--burst", environment={"ANGELRT_URL": "redis://nobody.invalid"})
+        process = one_app.run("worker", TARGET, *flags, "--burst", environment={"ANGELRT_URL": "redis://nobody.invalid"})
     else:
         variables = {f"ANGELRT_{name.upper().replace('-', '_')}": value for name, value in settings.items()}
-        process = app.run("worker", TARGET, environment={**variables, "ANGELRT_BURST": "1"})
+        process = one_app.run("worker", TARGET, environment={**variables, "ANGELRT_BURST": "1"})
     assert process.code == 0
     messages = [json.loads(line)["message"] for line in process.err.splitlines()]
     banner = next(message for message in messages if "angelrt worker" in message)
@@ -66,13 +66,13 @@ def test_every_flag_works_and_so_does_its_environment_variable(app: Application,
     assert "stopping: 0 jobs run; they have 7 s" in messages
 
 
-def test_the_log_level_is_obeyed(app: Application) -> None:
-    assert app.run("worker", TARGET, "--burst", "--log-level", "error").err == ""
-    assert app.run("worker", TARGET, "--burst", environment={"ANGELRT_LOG_LEVEL": "error"}).err == ""
+def test_the_log_level_is_obeyed(one_app: Application) -> None:
+    assert one_app.run("worker", TARGET, "--burst", "--log-level", "error").err == ""
+    assert one_app.run("worker", TARGET, "--burst", environment={"ANGELRT_LOG_LEVEL": "error"}).err == ""
 
 
-async def test_a_flag_goes_before_its_environment_variable(app: Application) -> None:
-    process = await app.worker("--concurrency", "3", environment={"ANGELRT_CONCURRENCY": "5"})
+async def test_a_flag_goes_before_its_environment_variable(one_app: Application) -> None:
+    process = await one_app.worker("--concurrency", "3", environment={"ANGELRT_CONCURRENCY": "5"})
     assert "3 jobs at a time" in process.err
 
 
@@ -106,31 +106,31 @@ async def test_a_signal_lets_running_jobs_finish(app: Application, number: signa
     assert "Traceback" not in process.err
 
 
-async def test_a_second_signal_hurries(app: Application) -> None:
-    process = await app.worker("--grace", "3600")
-    async with app.runtime() as rt:
-        job = await naps(app, rt, 3600)
+async def test_a_second_signal_hurries(one_app: Application) -> None:
+    process = await one_app.worker("--grace", "3600")
+    async with one_app.runtime() as rt:
+        job = await naps(one_app, rt, 3600)
         process.send_signal(signal.SIGTERM)
         await process.says("stopping: 1 jobs run; they have 3600 s")
         process.send_signal(signal.SIGTERM)
         assert await process.ends() == 0
         info = await job.info()
         assert (info.status, info.attempts) == (Status.PENDING, 0)
-    assert not app.traces("ended")
+    assert not one_app.traces("ended")
 
 
-async def test_the_grace_ends_by_itself(app: Application) -> None:
-    process = await app.worker("--grace", "0.1")
-    async with app.runtime() as rt:
-        job = await naps(app, rt, 3600)
+async def test_the_grace_ends_by_itself(one_app: Application) -> None:
+    process = await one_app.worker("--grace", "0.1")
+    async with one_app.runtime() as rt:
+        job = await naps(one_app, rt, 3600)
         process.send_signal(signal.SIGTERM)
         assert await process.ends() == 0
         assert (await job.info()).attempts == 0
 
 
-async def test_a_thread_that_hangs_does_not_keep_the_process_alive(app: Application) -> None:
-    process = await app.worker()
-    async with app.runtime() as rt:
+async def test_a_thread_that_hangs_does_not_keep_the_process_alive(one_app: Application) -> None:
+    process = await one_app.worker()
+    async with one_app.runtime() as rt:
         job = await rt.send("hang")
         with pytest.raises(JobFailed):
             await job.result(RESULT_S)
@@ -139,9 +139,9 @@ async def test_a_thread_that_hangs_does_not_keep_the_process_alive(app: Applicat
     assert "1 threads of actors still run and are left behind" in process.err
 
 
-async def test_the_log_can_be_read_by_programs(app: Application) -> None:
-    process = await app.worker("--json")
-    async with app.runtime() as rt:
+async def test_the_log_can_be_read_by_programs(one_app: Application) -> None:
+    process = await one_app.worker("--json")
+    async with one_app.runtime() as rt:
         job = await rt.send("breaks")
         with pytest.raises(JobFailed):
             await job.result(RESULT_S)

@@ -77,13 +77,13 @@ def behave(what: str, path: str) -> str:  # noqa: C901, PLR0912 - one branch for
         case "surrogates":
             raise ValueError("\ud800")
         case "child":
-            context.send(pid.message())
+            context.send(child.message())
         case "child, then raise":
-            context.send(pid.message())
+            context.send(child.message())
             if is_first(path):
                 raise LookupError
         case "child, then snooze":
-            context.send(pid.message())
+            context.send(child.message())
             if is_first(path):
                 raise Snooze(0)
         case "log":
@@ -109,6 +109,12 @@ def in_thread(what: str, path: str = "") -> str:
 def in_process(what: str, path: str = "") -> str:
     """Behave in a process."""
     return behave(what, path)
+
+
+@group.actor()
+async def child() -> str:
+    """Be sent by a run."""
+    return "a child"
 
 
 @group.process_actor()
