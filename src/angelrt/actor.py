@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 
 from .codec import Signature
 from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
@@ -110,6 +110,22 @@ class SendOptions:
     attempts: int | None = None
 
 
+class SendKeywords(TypedDict, total=False):
+    """The keywords of one send.
+
+    `id` makes it idempotent: an existing job of that id is returned with `created` false. `delay` is seconds or a timedelta, `at` an aware
+    datetime, `priority` 0 (first) to 9, `timeout` seconds or a timedelta for one run, `attempts` the number of runs.
+    """
+
+    id: str | None
+    delay: float | timedelta | None
+    at: datetime | None
+    priority: int | None
+    queue: str | None
+    timeout: float | timedelta | None
+    attempts: int | None
+
+
 def send_options(
     *,
     id: str | None = None,  # noqa: A002 - the field's word
@@ -190,25 +206,12 @@ class Actor(Generic[P, R]):
         """Do what `send` does, from code that is not asynchronous."""
         return self._home.client().send_sync(self.message(*args, **kwargs))
 
-    def options(
-        self,
-        *,
-        id: str | None = None,  # noqa: A002 - the field's word
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        priority: int | None = None,
-        queue: str | None = None,
-        timeout: float | timedelta | None = None,
-        attempts: int | None = None,
-    ) -> Sender[P, R]:
-        """Return a sender with options of its own.
+    def options(self, **options: Unpack[SendKeywords]) -> Sender[P, R]:
+        """Return a sender with options of its own: id, delay, at, priority, queue, timeout, attempts; see `SendKeywords`.
 
-        `id` makes the send idempotent: an existing job of that id is returned with `created` false. `delay` is seconds or a timedelta,
-        `at` an aware datetime, `priority` 0 (first) to 9, `timeout` seconds for one run, `attempts` the number of runs.
         Raises InvalidOptions.
         """
-        chosen = send_options(id=id, delay=delay, at=at, priority=priority, queue=queue, timeout=timeout, attempts=attempts)
-        return Sender(self, chosen, self._home)
+        return Sender(self, send_options(**options), self._home)
 
     def job(self, job_id: str) -> Job[R]:
         """Return the typed handle of a job of this actor from its saved id; asks nothing of Redis."""

@@ -101,7 +101,7 @@ class Client:
         """Send plain JSON data to an actor that is not declared here. Raises InvalidArguments and PayloadTooLarge."""
         self.check_open()
         encoded = ValueCodec(dict[str, Any], f"arguments of actor {actor}").encode(dict(arguments))
-        job = self._job(actor, queue, None, encoded, options)
+        job = self._job(actor, queue, options.priority, encoded, options)
         codes = await self._sends.submit([job])
         return Job(job.id, codes[0] == 1, self, None)
 

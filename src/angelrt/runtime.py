@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import os
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final, Generic, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Unpack
 
 from typing_extensions import TypeVar
 
-from .actor import QUEUE_DEFAULT, Actors, Message, check_actor_name, check_queue, send_options
+from .actor import QUEUE_DEFAULT, Actors, Message, SendKeywords, check_actor_name, check_queue, send_options
 from .config import EVENTS_MAX, Retention, redact, resolve_namespace, resolve_url
 from .context import Context, Middleware
 from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from types import TracebackType
 
     from anyio.from_thread import BlockingPortal
@@ -155,46 +155,21 @@ class Runtime(Actors, Generic[S]):
 
     # -- sending -------------------------------------------------------------------------------------------------------------------
 
-    async def send(
-        self,
-        actor: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        id: str | None = None,  # noqa: A002 - the field's word
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        priority: int | None = None,
-        queue: str | None = None,
-        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - an option of the job
-        attempts: int | None = None,
-    ) -> Job[Any]:
+    async def send(self, actor: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[SendKeywords]) -> Job[Any]:
         """Send by name. An actor that is declared here checks the arguments; any other gets them as plain JSON, in `queue`.
 
-        Raises what `Actor.send` raises.
+        The options are those of `Actor.options`. Raises what `Actor.send` raises.
         """
-        options = send_options(id=id, delay=delay, at=at, priority=priority, queue=queue, timeout=timeout, attempts=attempts)
+        chosen = send_options(**options)
         client = self.client()
         known = self.registered.get(actor)
         if known is None:
-            return await client.send_plain(check_actor_name(actor), check_queue(queue or self._queue), arguments or {}, options)
-        return await client.send(Message(known, known.signature.encode((), arguments or {}), options))
+            return await client.send_plain(check_actor_name(actor), chosen.queue or self._queue, arguments or {}, chosen)
+        return await client.send(Message(known, known.signature.encode((), arguments or {}), chosen))
 
-    def send_sync(
-        self,
-        actor: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        id: str | None = None,  # noqa: A002 - the field's word
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        priority: int | None = None,
-        queue: str | None = None,
-        timeout: float | timedelta | None = None,
-        attempts: int | None = None,
-    ) -> Job[Any]:
+    def send_sync(self, actor: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[SendKeywords]) -> Job[Any]:
         """Do what `send` does, from code that is not asynchronous."""
-        options = {"id": id, "delay": delay, "at": at, "priority": priority, "queue": queue, "timeout": timeout, "attempts": attempts}
-        return self._run_sync(lambda: self.send(actor, arguments, **cast("dict[str, Any]", options)))
+        return self._run_sync(lambda: self.send(actor, arguments, **options))
 
     async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
         """Send many messages, up to 200 in a round trip, and return their handles in order; see `Actor.send` for what it raises."""

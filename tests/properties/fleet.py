@@ -113,16 +113,16 @@ class Fleet:
         self._enqueue(jobs, fate)
 
     def watch(self, client: str, chosen: list[int], fate: Fate) -> None:
-        """Ask how jobs ended, one that never was among them; and where all jobs are."""
+        """Ask how jobs ended, one that never was among them."""
         ids = [*{self.sent[pick % len(self.sent)].id: None for pick in chosen}, "nobody"]
         answers = self._real(fate, self.store.watch(client, ids))
         expected = self._model(fate, lambda: self.model.watch(client, ids))
         assert [code for code, _ in answers] == [code for code, _ in expected]
         payloads = [read_outcome(result)[1] if result else None for _, result in answers]
         assert payloads == [outcome.payload if outcome else None for _, outcome in expected]
-        self._inspect()
 
-    def _inspect(self) -> None:
+    def inspect(self) -> None:
+        """Ask where all jobs are, and one that never was."""
         found = [(job.state, job.queue, job.score) for job in self.run(self.store.inspect([*self.model.jobs, "nobody"]))]
         jobs = self.model.jobs.values()
         expected = [(job.place, "" if job.place in observed.OUTCOMES else job.queue, job.score) for job in jobs]

@@ -61,6 +61,7 @@ _verdicts = [VerdictDraft(*parts) for parts in product("cccfgkrrrsx", (0, 0, 1, 
 verdict_drafts = st.tuples(picks, st.sampled_from(_verdicts))
 
 ARGUMENTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
+    "inspect": {},  # first: what a failure does not need becomes this step, which takes few choices and is then easily left out
     "enqueue": {
         "drafts": st.lists(job_drafts, min_size=1, max_size=4),
         "twice": st.sampled_from(("", "", "same", "other")),

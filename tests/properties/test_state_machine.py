@@ -32,7 +32,7 @@ class QueueMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.fleet.close()
 
-    @initialize(drafts=st.lists(steps.job_drafts, min_size=4, max_size=8))
+    @initialize(drafts=st.lists(steps.job_drafts, min_size=1, max_size=8))
     def begin(self, drafts: list[steps.JobDraft]) -> None:
         self.fleet.enqueue(drafts, "", "")
 

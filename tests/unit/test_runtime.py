@@ -361,6 +361,7 @@ async def test_an_actor_that_lives_elsewhere_gets_plain_json(rt: Runtime[None]) 
     info = await job.info()
     assert (info.type, info.queue, info.payload) == ("elsewhere.run", "far", arguments)
     assert (await (await rt.send("elsewhere.run")).info()).payload == {}
+    assert (await (await rt.send("elsewhere.run", priority=1)).info()).priority == 1
 
 
 @pytest.mark.parametrize(

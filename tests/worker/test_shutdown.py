@@ -143,7 +143,7 @@ async def test_what_waits_for_a_thread_is_handed_back_at_once(rt: Runtime[Any], 
     async with AsyncExitStack() as stack:
         worker = await stack.enter_async_context(rt.worker(grace=LONG_S))
         jobs = [await works.send(number) for number in range(3)]
-        await until(lambda: started and len(worker.running.leases) == 3, "one has the thread and two wait for it")
+        await until(lambda: len(started) == 1 and len(worker.running.leases) == 3, "one has the thread and two wait for it")
         stopping = asyncio.create_task(stack.aclose())
         for job in jobs[1:]:
             assert_handed_back(await until_info(job, lambda info: info.state == "ready", "what has not begun is handed back"))
