@@ -5,7 +5,7 @@ Start at `runtime.py` and follow a job: send -> store -> claim -> run -> settle.
 
 from .actor import Actor, Actors, AsyncActor, Message, RemoteActor, SyncActor
 from .config import Keep, Retention
-from .context import Context, Middleware
+from .context import Context, CurrentJob, Middleware
 from .errors import (
     AngelError,
     ConfigError,
@@ -34,6 +34,7 @@ __all__ = [
     "AsyncActor",
     "ConfigError",
     "Context",
+    "CurrentJob",
     "Fail",
     "InvalidArguments",
     "InvalidOptions",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
@@ -22,17 +22,22 @@ LOG_MAX_LINES: Final = 100
 LOG_MAX_CHARS: Final = 500
 
 
+class CurrentJob(NamedTuple):
+    """The job that runs. `id` is the same in each of its runs: use it as the idempotency key of effects outside Redis."""
+
+    id: str
+    actor: str
+    queue: str
+
+
 @dataclass(eq=False)
 class Context(Generic[S]):
     """One run of a job, seen from inside its actor; get it by `rt.context` or `Context.current()`.
 
-    `job_id` is stable over all runs of the job: use it as the idempotency key of effects outside Redis. `attempt` counts from 1.
-    `state` is what the runtime's lifespan yielded.
+    `job` names the job, `attempt` counts its runs from 1, `state` is what the runtime's lifespan yielded.
     """
 
-    job_id: str
-    actor: str
-    queue: str
+    job: CurrentJob
     attempt: int
     state: S
     deadline_ms: float = 0.0

@@ -33,7 +33,7 @@ TRACES = Path(__file__).parent / "traces"
 def trace(word: str = "run") -> None:
     """Leave a line: one write, so that lines of several processes do not mix."""
     with TRACES.open("a") as file:
-        file.write(f"{word} {rt.context.job_id} {os.getpid()}\\n")
+        file.write(f"{word} {rt.context.job.id} {os.getpid()}\\n")
 
 
 @rt.actor()

@@ -119,7 +119,7 @@ async def an_actor_speaks_through_its_context(path: str) -> int:
     context.progress(0.5, "half")
     context.log("a line")
     context.send(thumbnail.message(path), notify.options(delay=5).message("a@b"))
-    assert_type(context.job_id, str)
+    assert_type(context.job.id, str)
     assert_type(context.attempt, int)
     assert_type(context.deadline, datetime)
     assert_type(context.cancelled, bool)

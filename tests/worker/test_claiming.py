@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from angelrt import Actors, Status
@@ -51,14 +52,17 @@ async def test_a_stop_in_the_midst_of_many_short_jobs_is_prompt_and_exact(rt: Ru
 
     @rt.actor()
     async def quick() -> None:
-        ran[rt.context.job_id] += 1
+        ran[rt.context.job.id] += 1
         await asyncio.sleep(0)
+
+    def has_run(enough: int) -> bool:
+        return len(ran) >= enough
 
     jobs = await rt.send_many([quick.message() for _ in range(2_000)])
     for stop in range(1, 8):
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(rt.worker(concurrency=20, grace=LONG_S))
-            await until(lambda enough=200 * stop: len(ran) >= enough, "some have run")
+            await until(partial(has_run, 200 * stop), "some have run")
             async with asyncio.timeout(20):
                 await stack.aclose()
         infos = await rt.client().infos([job.id for job in jobs])

@@ -166,7 +166,7 @@ async def test_lifespan_ends_with_a_worker_that_could_not_start(new_runtime: New
 async def test_there_is_no_context_outside_a_run(rt: Runtime[Any]) -> None:
     @rt.actor()
     async def asks() -> str:
-        return rt.context.job_id
+        return rt.context.job.id
 
     for ask in (lambda: rt.context, Context.current):
         with pytest.raises(RuntimeNotOpen, match="no current job"):
@@ -188,7 +188,7 @@ async def test_the_context_knows_the_run(rt: Runtime[Any]) -> None:
             raise LookupError
         assert context is Context.current()
         assert not context.cancelled
-        return context.job_id, context.actor, context.queue, context.attempt
+        return context.job.id, context.job.actor, context.job.queue, context.attempt
 
     async with rt.worker():
         job = await asks.send()
@@ -197,7 +197,7 @@ async def test_the_context_knows_the_run(rt: Runtime[Any]) -> None:
 
 async def test_tasks_and_threads_of_a_run_share_its_context(rt: Runtime[Any]) -> None:
     def asked() -> str:
-        return rt.context.job_id
+        return rt.context.job.id
 
     @rt.actor()
     async def spreads() -> list[str]:

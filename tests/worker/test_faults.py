@@ -127,7 +127,7 @@ async def test_the_cause_of_an_exception_is_told_with_it(rt: Runtime[Any]) -> No
     @rt.actor(retry=RetryPolicy(attempts=1))
     async def wraps() -> None:
         try:
-            {}["key"]
+            dict[str, int]()["key"]
         except KeyError as error:
             raise LookupError("not there") from error
 

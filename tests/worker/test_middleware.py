@@ -115,7 +115,7 @@ async def test_it_may_use_the_verdicts(new_runtime: NewRuntime) -> None:
     naps = iter([0])
 
     async def decides(context: Context[Any], call_next: Next) -> Any:
-        if context.actor == "unwanted":
+        if context.job.actor == "unwanted":
             raise Fail("not here")
         for nap_s in naps:
             raise Snooze(nap_s)
@@ -145,7 +145,7 @@ async def test_variables_that_it_sets_are_seen_by_the_actor_and_by_no_other_run(
 
     async def enters(context: Context[Any], call_next: Next) -> Any:
         found.append(TENANT.get())
-        TENANT.set(context.job_id)
+        TENANT.set(context.job.id)
         return await call_next()
 
     async with new_runtime(middleware=[enters]) as rt:

@@ -13,7 +13,7 @@ from tests.worker.waiting import until, until_ended, until_true
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from angelrt import Runtime
+    from angelrt import Runtime, WorkerInfo
     from tests.worker.conftest import NewRuntime
 
 RESULT_S = 20
@@ -162,7 +162,7 @@ async def test_workers_are_shown_while_they_work_and_not_afterwards(rt: Runtime[
 
     async with rt.worker(concurrency=3) as worker:
         job = await works.send()
-        shown: list[Any] = []
+        shown: list[WorkerInfo] = []
 
         async def is_active() -> bool:
             shown[:] = await rt.workers()

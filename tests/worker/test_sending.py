@@ -303,7 +303,7 @@ async def test_two_workers_with_different_actors_share_a_queue(rt: Runtime[Any],
 async def test_a_worker_serves_the_queues_that_it_is_told(rt: Runtime[Any]) -> None:
     @rt.actor(queue="a")
     async def works() -> str:
-        return rt.context.queue
+        return rt.context.job.queue
 
     elsewhere = await works.options(queue="b").send()
     async with rt.worker(queues=["a"]):
@@ -318,7 +318,7 @@ async def test_every_queue_of_a_worker_gets_its_turn(rt: Runtime[Any]) -> None:
 
     @rt.actor()
     async def works() -> None:
-        seen.append(rt.context.queue)
+        seen.append(rt.context.job.queue)
 
     queues = ("a", "b", "c")
     for queue in queues:

@@ -201,7 +201,7 @@ async def test_verdicts_of_the_last_runs_are_written_before_the_worker_leaves(rt
 
     @rt.actor()
     async def works() -> str:
-        started.append(rt.context.job_id)
+        started.append(rt.context.job.id)
         await go_on.wait()
         return "x" * 10_000
 

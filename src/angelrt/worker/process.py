@@ -14,7 +14,7 @@ import anyio
 import anyio.to_process
 
 from ..actor import Actor, Actors
-from ..context import Context, enter
+from ..context import Context, CurrentJob, enter
 from ..retry import Retry, Snooze
 from .failure import RemoteFailure, hopeless, text_of, traceback_of, type_name
 
@@ -73,7 +73,7 @@ def execute(module: str, qualname: str, name: str, arguments: bytes, identity: I
     """Run in the process: find the actor where it is declared, call it, and answer in plain data that always unpickles."""
     actor = find(module, qualname, name)
     job_id, queue, attempt, deadline_ms = identity
-    context: Context[None] = Context(job_id, name, queue, attempt, None, deadline_ms=deadline_ms)
+    context: Context[None] = Context(CurrentJob(job_id, name, queue), attempt, None, deadline_ms=deadline_ms)
     enter(context)
     try:
         result = actor.function(**actor.signature.decode(arguments))

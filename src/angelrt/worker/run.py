@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from .. import stats
-from ..context import Context, Middleware, enter
+from ..context import Context, CurrentJob, Middleware, enter
 from ..retry import Fail, Retry, Snooze
 from ..store import Verdict
 from .failure import Timeout, WorkerLost, describe, failure_json, hopeless
@@ -111,7 +111,7 @@ class Runner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _execute(self, run: Run) -> None:
-        context = run.context = Context(run.id, run.actor.name, run.queue, run.attempt, self._state, on_note=self._noted)
+        context = run.context = Context(CurrentJob(run.id, run.actor.name, run.queue), run.attempt, self._state, on_note=self._noted)
         try:
             enter(context)
             verdict = await self._judged(run, context)
@@ -215,7 +215,7 @@ class Runner:
 
     def _send_note(self, context: Context[Any]) -> None:
         context.note_scheduled = False
-        run = self._running.leases.get(context.job_id)
+        run = self._running.leases.get(context.job.id)
         if run is not None and run.context is context and run in self._running.slots:
             self._put(note(run, context))
 
