@@ -34,7 +34,7 @@ TIMEOUT_S = pytest.StashKey[float]()
 
 # The clock of a busy machine says nothing about the code, so no profile has a deadline.
 # quick: the same examples every time, so that `tox` passes or fails for everybody alike. long: new ones at every run.
-settings.register_profile("quick", max_examples=40, stateful_step_count=30, derandomize=True, deadline=None)
+settings.register_profile("quick", max_examples=40, stateful_step_count=30, derandomize=True, print_blob=True, deadline=None)
 settings.register_profile(
     "long",
     max_examples=2_000,

@@ -40,7 +40,7 @@ class Listener:
         """Subscribe; `inbox` is what all inboxes begin with."""
         self._inbox = inbox
         self._redis = Redis.from_url(url, protocol=2)
-        self._pubsub = self._redis.pubsub()
+        self._pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
         self._pubsub.psubscribe(f"{inbox}*")
         assert self._next()["type"] == "psubscribe"
 

@@ -54,6 +54,7 @@ def enough_time() -> None:
 
 @pytest.mark.timeout(LIMIT_S)
 def test_scripts_do_what_the_model_does(server_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """To replay a failure, put the `reproduce_failure(...)` that it prints in the place of `seed(...)`."""
     monkeypatch.setattr(store_module, "RETRY_BASE_S", 0.0)  # the pauses are for a server that recovers; this one is well
     caplog.set_level("ERROR", "angelrt")  # thousands of requests and replies are lost here, on purpose
     profile = settings()
@@ -62,4 +63,4 @@ def test_scripts_do_what_the_model_does(server_url: str, monkeypatch: pytest.Mon
     for number in range(profile.max_examples // 3):
         length = FIRST_LENGTHS[number] if number < len(FIRST_LENGTHS) else max(LENGTH_MIN, profile.stateful_step_count)
         machine = seed(first + number)(lambda: QueueMachine(server_url))
-        run_state_machine_as_test(machine, settings=settings(options, stateful_step_count=length))
+        run_state_machine_as_test(machine, settings=settings(options, stateful_step_count=length))  # type: ignore[arg-type]

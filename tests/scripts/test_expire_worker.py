@@ -129,6 +129,20 @@ async def test_jobs_of_several_queues_go_back_to_their_own(part: Partition) -> N
     assert (await part.take_marker("q"), await part.take_marker("p")) == (True, True)
 
 
+async def test_what_is_held_in_a_queue_that_was_not_named_stays_held(part: Partition) -> None:
+    await part.register("w1", "a")
+    await part.send("j1", job("j2", queue="p"))
+    await part.claim(2, queues=("q", "p"))
+    assert await part.store.expire_worker("w1", ["q"], died=True) == 1
+    state = await part.state()
+    assert state.held == {("w1", "j2")}
+    assert set(state.queues["p"].leased) == {"j2"}
+    assert set(state.workers) == {"w1"}
+    assert await part.store.expire_worker("w1", ["q", "p"], died=True) == 1
+    state = await part.state()
+    assert (state.held, state.workers, state.beats) == (set(), {}, {})
+
+
 async def test_expired_run_can_change_nothing_any_more(part: Partition) -> None:
     await part.send("j1")
     await part.claim()

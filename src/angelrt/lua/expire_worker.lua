@@ -11,15 +11,22 @@ if beat_ms ~= '' then
   local beat = call('ZSCORE', BEATS, worker)
   if not beat or tonumber(beat) ~= tonumber(beat_ms) then return -1 end
 end
-local counts, all, given_back = {}, {}, 0
+local counts, all, given_back, valid, gone = {}, {}, 0, {}, {}
 local members = call('ZRANGEBYLEX', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1', 'LIMIT', 0, BATCH_MAX)
 for _, member in ipairs(members) do all[#all + 1] = string.sub(member, #worker + 2) end
 local runs = #all > 0 and call('HMGET', RUNS, unpack(all)) or {}
+for i in ipairs(all) do
+  local run = runs[i] and parse_run(runs[i])
+  valid[i] = run and run.worker == worker and string.sub(run.token, 1, 1) ~= '!'
+end
 for _, queue in ipairs(queues) do
   local ids = {}
   local leases = #all > 0 and call('ZMSCORE', queue.leased, unpack(all)) or {}
   for i, id in ipairs(all) do
-    if leases[i] and not (runs[i] and parse_run(runs[i]).worker ~= worker) then ids[#ids + 1] = id end
+    if leases[i] and not (runs[i] and parse_run(runs[i]).worker ~= worker) then
+      ids[#ids + 1] = id
+      valid[i] = false
+    end
   end
   if #ids > 0 then wake(queue) end
   local moved = give_back(queue, ids, RUNS, how, now)
@@ -27,9 +34,12 @@ for _, queue in ipairs(queues) do
   given_back = given_back + moved
   if how == 'l' and moved > 0 then count(counts, queue.name .. '|*', 'lost', moved) end
 end
--- By these the jobs are found, so they go last.
-write('ZREM', HELD, members)
-if #members < BATCH_MAX then
+-- By these the jobs are found, so they go last; what it holds in a queue that was not named is still held.
+for i, member in ipairs(members) do
+  if not valid[i] then gone[#gone + 1] = member end
+end
+write('ZREM', HELD, gone)
+if #gone == #members and #members < BATCH_MAX then
   call('HDEL', WORKERS, worker)
   call('ZREM', BEATS, worker)
 end
