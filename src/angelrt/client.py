@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from . import views
@@ -83,7 +84,7 @@ class Client:
         self.check_open()
         job = self.new_job(message)
         codes = await self._sends.submit([job])
-        job_id, created = await self._accepted(message, job, codes[0])
+        job_id, created = await self._accepted(job, codes[0], message.options)
         return Job(job_id, created, self, message.actor)
 
     async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
@@ -93,17 +94,18 @@ class Client:
         for batch in _batches(((message, self.new_job(message)) for message in messages), lambda pair: pair[1].size_bytes):
             codes = await self._sends.submit([job for _, job in batch])
             for (message, job), code in zip(batch, codes, strict=True):
-                job_id, created = await self._accepted(message, job, code)
+                job_id, created = await self._accepted(job, code, message.options)
                 handles.append(Job(job_id, created, self, message.actor))
         return handles
 
     async def send_plain(self, actor: str, queue: str, arguments: Mapping[str, Any], options: SendOptions) -> Job[Any]:
         """Send plain JSON data to an actor that is not declared here. Raises InvalidArguments and PayloadTooLarge."""
         self.check_open()
-        encoded = ValueCodec(dict[str, Any], f"arguments of actor {actor}").encode(dict(arguments))
+        encoded = _plain_codec(actor).encode(dict(arguments))
         job = self._job(actor, queue, options.priority, encoded, options)
         codes = await self._sends.submit([job])
-        return Job(job.id, codes[0] == 1, self, None)
+        job_id, created = await self._accepted(job, codes[0], options)
+        return Job(job_id, created, self, None)
 
     def send_sync(self, message: Message[R]) -> Job[R]:
         """Send one message from code that is not asynchronous."""
@@ -137,12 +139,15 @@ class Client:
         record = write_record(actor, nonce, meta, b"" if blob else arguments)
         return NewJob(queue, options.id or self._ids.next(), record, None if priority == PRIORITY_DEFAULT else priority, when, blob)
 
-    async def _accepted(self, message: Message[Any], job: NewJob, code: int) -> tuple[str, bool]:
-        """Return the id and whether it was created; an id drawn here that collides with another's is drawn again."""
-        if code or message.options.id is not None:
+    async def _accepted(self, job: NewJob, code: int, options: SendOptions) -> tuple[str, bool]:
+        """Return the id and whether it was created; an id drawn here that collides with another's is drawn again.
+
+        The record need not change: it names neither its id nor its time, and its nonce is of this process.
+        """
+        if code or options.id is not None:
             return job.id, bool(code)
         for _ in range(COLLISIONS_MAX):
-            job = self.new_job(message)
+            job = job._replace(id=self._ids.next())
             if (await self._sends.submit([job]))[0]:
                 return job.id, True
         text = f"{COLLISIONS_MAX} new ids in a row belong to other jobs: is this process's clock or random source broken?"
@@ -190,6 +195,11 @@ class Client:
         waiting.remove(news)
         if not waiting:
             del self._waiting[job_id]
+
+
+@lru_cache
+def _plain_codec(actor: str) -> ValueCodec:
+    return ValueCodec(dict[str, Any], f"arguments of actor {actor}")
 
 
 def _batches(items: Iterable[T], weigh: Callable[[T], int]) -> Iterable[list[T]]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.exceptions import RedisError
 
 from .config import redact
-from .link import connector
+from .link import connector, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +18,6 @@ log = logging.getLogger("angelrt")
 
 SILENCE_S: Final = 5.0
 """After this silence the server is asked for a sign of life; after as much again the connection is given up."""
-RETRY_CAP_S: Final = 2.0
 
 
 class Inbox:
@@ -52,11 +50,11 @@ class Inbox:
             try:
                 await self._listen()
             except (RedisError, OSError) as error:
-                tries = 0 if self._listening.is_set() else tries + 1
+                tries = 1 if self._listening.is_set() else tries + 1
                 self._listening.clear()
-                pause_s = random.uniform(0.5, 1) * min(RETRY_CAP_S, 0.05 * 2 ** min(tries, 20))  # noqa: S311 - jitter
-                log.warning("waiting for results on Redis at %s: %s; trying again in %.2f s", redact(self._url), error, pause_s)
-                await asyncio.sleep(pause_s)
+                wait_s = pause_s(tries)
+                log.warning("waiting for results on Redis at %s: %s; trying again in %.2f s", redact(self._url), error, wait_s)
+                await asyncio.sleep(wait_s)
 
     async def _listen(self) -> None:
         connection = self._new_connection()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from .scripts import Script
 
+RETRY_BASE_S: Final = 0.05
+RETRY_CAP_S: Final = 2.0
 CONNECT_TIMEOUT_S: Final = 5.0
 REPLY_TIMEOUT_S: Final = 5.0
 """A reply later than this (beyond a block) means a half-open connection: it is closed and the command is sent again."""
@@ -180,6 +183,11 @@ def _not_connected(error: Exception) -> Exception:
     if refused is not None:
         return RedisRefused(f"Redis refused the connection (user, password, or database number in the address): {refused}")
     return LinkLost(str(error) or type(error).__name__)
+
+
+def pause_s(tries: int) -> float:
+    """Return how long to wait before try number `tries` + 1 at a server that does not answer: growing, capped, and jittered."""
+    return random.uniform(0.5, 1) * min(RETRY_CAP_S, RETRY_BASE_S * (1 << min(tries - 1, 20)))  # noqa: S311 - jitter
 
 
 class BlockingLink:

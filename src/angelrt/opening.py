@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -63,8 +62,3 @@ async def client(store: Store, run_sync: RunSync) -> AsyncGenerator[Client]:
 def portal() -> AbstractContextManager[BlockingPortal]:
     """Return an event loop in a thread of its own, for synchronous code."""
     return start_blocking_portal("asyncio", {"use_uvloop": sys.platform != "win32"})
-
-
-def this_thread() -> threading.Thread:
-    """Return the thread that asks."""
-    return threading.current_thread()

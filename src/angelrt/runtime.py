@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final, Generic, Unpack
 
@@ -18,7 +19,6 @@ from .keys import Keys
 from .retry import seconds
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import timedelta
@@ -109,7 +109,7 @@ class Runtime(Actors, Generic[S]):
             await stack.aclose()
             raise
         self._stack = stack
-        self._loop, self._loop_thread = asyncio.get_running_loop(), opening.this_thread()
+        self._loop, self._loop_thread = asyncio.get_running_loop(), threading.current_thread()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -266,11 +266,10 @@ class Runtime(Actors, Generic[S]):
         return redact(resolve_url(self.url))
 
     def _run_sync(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        from . import opening  # noqa: PLC0415 - as above
 
         self.client()
         loop, thread = self._loop, self._loop_thread
-        if loop is None or thread is opening.this_thread():
+        if loop is None or thread is threading.current_thread():
             message = "a _sync method was called in the event loop's own thread, where it would wait for itself: await the other one"
             raise RuntimeNotOpen(message)
         return asyncio.run_coroutine_threadsafe(call(), loop).result()

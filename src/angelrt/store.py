@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
@@ -28,7 +27,7 @@ from . import scripts
 from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES, EVENTS_MAX, Retention, redact
 from .errors import RedisFull, RedisRefused, RedisUnavailable
 from .job import blob_field
-from .link import Link, LinkLost
+from .link import Link, LinkLost, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("angelrt")
 
 T = TypeVar("T")
-RETRY_BASE_S: Final = 0.05
-RETRY_CAP_S: Final = 2.0
 SEND_DEADLINE_S: Final = 10.0
 BLOCK_S: Final = 1
 TRANSIENT: Final = (ReadOnlyError, ClusterDownError, MasterDownError, TryAgainError)
@@ -417,14 +414,14 @@ class Store:
                 return await attempt()
             except (LinkLost, *TRANSIENT) as error:
                 tries += 1
-                pause_s = random.uniform(0.5, 1) * min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(tries - 1, 20))  # noqa: S311 - jitter
-                if give_up_at is not None and loop.time() + pause_s > give_up_at:
+                wait_s = pause_s(tries)
+                if give_up_at is not None and loop.time() + wait_s > give_up_at:
                     message = f"Redis at {redact(self.url)} did not answer within {deadline_s:g} s: {error}"
                     raise RedisUnavailable(message) from error
-                log.warning("Redis at %s: %s; trying again in %.2f s (attempt %d)", redact(self.url), error, pause_s, tries)
+                log.warning("Redis at %s: %s; trying again in %.2f s (attempt %d)", redact(self.url), error, wait_s, tries)
             except ResponseError as error:
                 raise refusal(error, self.url) from error
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(wait_s)
 
     def _claimed(self, reply: list[Any], queues: Sequence[str]) -> Claimed:
         now_ms = self._server_time(reply[0])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from angelrt import store as store_module
+from angelrt import link
 from tests.properties import steps
 from tests.properties.fleet import Fleet
 
@@ -55,7 +55,7 @@ def enough_time() -> None:
 @pytest.mark.timeout(LIMIT_S)
 def test_scripts_do_what_the_model_does(server_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """To replay a failure, put the `reproduce_failure(...)` that it prints in the place of `seed(...)`."""
-    monkeypatch.setattr(store_module, "RETRY_BASE_S", 0.0)  # the pauses are for a server that recovers; this one is well
+    monkeypatch.setattr(link, "RETRY_BASE_S", 0.0)  # the pauses are for a server that recovers; this one is well
     caplog.set_level("ERROR", "angelrt")  # thousands of requests and replies are lost here, on purpose
     profile = settings()
     options = settings(profile, print_blob=True, phases=PHASES, report_multiple_bugs=False, max_examples=EXAMPLES_A_ROUND)

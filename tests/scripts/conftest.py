@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from angelrt import store
+from angelrt import link
 from tests.scripts.partition import Partition
 from tests.state import assert_sound
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Let the store send a failed call again without a pause, and without a word about each of thousands."""
-    monkeypatch.setattr(store, "RETRY_BASE_S", 0.0)
+    monkeypatch.setattr(link, "RETRY_BASE_S", 0.0)
     caplog.set_level(logging.ERROR, "angelrt")
 
 

@@ -47,7 +47,7 @@ local function push(lists, key, a, b)
   if b then list[#list + 1] = b end
 end
 
--- What was stored apart for a verdict that is not accepted: its result, and the arguments of children that are not there.
+-- What was stored apart for a verdict that is not accepted: the arguments of children that are not there, and its result.
 local function refuse_children(first, last)
   for at = first, last, 5 do
     local blob = blob_of(ARGV[at + 1], ARGV[at + 2])
@@ -138,6 +138,8 @@ end
 
 for _, span in ipairs(accepted_children) do
   enqueue(span[1], span[2], queues, now, JOBS, RUNS, BLOBS, counts)
+end
+if #accepted_children > 0 then
   for _, queue in ipairs(queues) do call('ZADD', QUEUES, 0, queue.name) end
 end
 -- The error of an earlier attempt may lie apart; what replaces it in results leaves it unreachable.

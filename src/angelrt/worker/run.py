@@ -248,13 +248,14 @@ class Runner:
         return self._verdict(run, "g", payload=failure_json(run.actor.name, reason))
 
     def _verdict(self, run: Run, code: str, *, delay_s: float = 0, payload: bytes = b"", children: tuple[NewJob, ...] = ()) -> Verdict:
-        elapsed_ms = (time.monotonic() - run.started_s) * 1000
+        pickup = took = ""
+        if run.begun:
+            elapsed_ms = (time.monotonic() - run.started_s) * 1000
+            self._running.busy_ms += elapsed_ms
+            pickup, took = stats.pickup_word(run.started_ms - run.ready_ms), stats.run_word(elapsed_ms)
         self._running.processed += code in "cfg"
-        self._running.busy_ms += elapsed_ms
         delay_ms = math.ceil(delay_s * 1000)
         label = f"{run.queue}|{run.actor.name}"
-        pickup = stats.pickup_word(run.started_ms - run.ready_ms) if run.begun else ""
-        took = stats.run_word(elapsed_ms) if run.begun else ""
         return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, took, children)
 
 
