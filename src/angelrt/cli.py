@@ -128,6 +128,8 @@ def dev(target: Target, *, directory: Annotated[Path, typer.Option(help="where t
         raise ConfigError(message) from error
     logs.configure("info", "json" if as_json else "text")
     os.environ[URL_VARIABLE] = f"embedded://{directory.resolve()}"
+    # Compiled files are trusted by second and size: after two quick edits of one size, the worker would run the first.
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     with embedded.EmbeddedServer.join(directory):
         flags = ["--json"] if as_json else []
         command = [sys.executable, "-m", "angelrt", "worker", target, "--concurrency", str(concurrency), "--grace", "5", *flags]
