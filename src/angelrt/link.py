@@ -195,28 +195,33 @@ class BlockingLink:
 
     def __init__(self, url: str) -> None:
         """Remember where to connect."""
-        self._redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
-            url,
-            retry=BlockingRetry(NoBackoff(), 0),
-            socket_timeout=REPLY_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            protocol=2,
-            single_connection_client=True,
-        )
+        self._url = url
+        self._redis: Redis | None = None
 
     def call(self, script: Script, command: Sequence[Any]) -> Any:
         """Send a script's command and return its reply. Raises LinkLost for whatever goes wrong, the connection being closed then."""
         try:
             return self._send(script, command)
         except (RedisError, OSError) as error:
-            self._redis.close()
+            self.close()
             raise LinkLost(str(error) or type(error).__name__) from error
 
     def close(self) -> None:
         """Close the connection; a later call opens a new one."""
-        self._redis.close()
+        if self._redis is not None:
+            self._redis.close()
+            self._redis = None
 
     def _send(self, script: Script, command: Sequence[Any]) -> Any:
+        if self._redis is None:
+            self._redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
+                self._url,
+                retry=BlockingRetry(NoBackoff(), 0),
+                socket_timeout=REPLY_TIMEOUT_S,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                protocol=2,
+                single_connection_client=True,  # it connects here, not at the first command
+            )
         execute: Callable[..., Any] = self._redis.execute_command  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         try:
             return execute(*command)

@@ -327,18 +327,17 @@ class Store:
         """Return the names of all queues that ever held a job."""
         return [name.decode() for name in await self.command("ZRANGE", self.keys.key("queues"), 0, -1)]
 
-    async def payloads(self, jobs: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+    async def payloads(self, jobs: Iterable[tuple[str, bytes]], *, deadline_s: float | None = SEND_DEADLINE_S) -> dict[str, bytes]:
         """Return the arguments that are kept apart, by id, of those jobs (id and record) whose are."""
         apart = {job_id: blob_field(job_id, record) for job_id, record in jobs if record.endswith(b"\0")}
-        found = await self.commands_list("HMGET", self.keys.key("blobs"), list(apart.values()))
+        found = await self.commands_list("HMGET", self.keys.key("blobs"), list(apart.values()), deadline_s)
         return {job_id: blob for job_id, blob in zip(apart, found, strict=True) if blob is not None}
 
-    async def commands_list(self, name: str, key: str, members: Sequence[Any]) -> list[Any]:
+    async def commands_list(self, name: str, key: str, members: Sequence[Any], deadline_s: float | None = SEND_DEADLINE_S) -> list[Any]:
         """Run one variadic read in batches bounded in number."""
-        found: list[Any] = []
-        for member in range(0, len(members), BATCH_MAX_JOBS):
-            found += await self.command(name, key, *members[member : member + BATCH_MAX_JOBS])
-        return found
+        some = range(0, len(members), BATCH_MAX_JOBS)
+        replies = [await self.commands([name, key, *members[i : i + BATCH_MAX_JOBS]], deadline_s=deadline_s) for i in some]
+        return [found for reply in replies for found in reply[0]]
 
     async def blob_result(self, job_id: str, result: bytes) -> bytes:
         """Return a stored result in full, fetching a payload that is kept apart."""

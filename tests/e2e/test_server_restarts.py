@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from angelrt import JobNotFound, RedisUnavailable
+from angelrt import JobNotFound, RedisUnavailable, Runtime
 from angelrt.store import SEND_DEADLINE_S
+from angelrt.worker import housekeeping
 from tests.worker.waiting import until, until_true
 
 if TYPE_CHECKING:
-    from angelrt import Job, Runtime
+    from angelrt import Job
     from tests.e2e.processes import Application
     from tests.servers import Server
 
@@ -129,3 +130,22 @@ async def test_a_server_that_stays_away_is_an_error_of_the_send_after_its_deadli
         again = [await rt.send("double", {"number": number}, id=f"job {number}") for number in range(3)]
         await own_app.worker()
         assert [await job.result(RESULT_S) for job in again] == [0, 2, 4], "sending again with the id is safe"
+
+
+@pytest.mark.long
+async def test_a_worker_outlives_an_outage_that_its_reads_give_up_on(
+    own_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(housekeeping, "PAUSE_S", 0.05)
+    rt = Runtime(own_server.url, namespace=namespace)
+
+    @rt.actor(name="double")
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async with rt, rt.worker(grace=1) as worker:
+        await asyncio.to_thread(own_server.kill)
+        await until(lambda: "housekeeping waits" in caplog.text, "a read has given up")
+        await asyncio.to_thread(own_server.start)
+        assert await (await double.send(21)).result(RESULT_S) == 42
+        assert worker.failure is None

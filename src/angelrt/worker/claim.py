@@ -95,7 +95,9 @@ class ClaimLoop:
         await self._link.close()
 
     async def _hand_over(self, claimed: Claimed) -> None:
-        blobs = await self._store.payloads((delivery.id.decode(), delivery.record) for delivery in claimed.deliveries)
+        # Without a deadline: the jobs are leased, and a worker outlives any outage of its server.
+        apart = ((delivery.id.decode(), delivery.record) for delivery in claimed.deliveries)
+        blobs = await self._store.payloads(apart, deadline_s=None)
         now_s = time.monotonic()
         for delivery in claimed.deliveries:
             self._start(self._run_of(delivery, blobs, claimed.now_ms, now_s))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from ..errors import RedisRefused
+from ..errors import RedisRefused, RedisUnavailable
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -37,6 +37,8 @@ class HousekeepingLoop:
                 await self._store.settle(self._worker, [])
             except RedisRefused:
                 log.exception("housekeeping is refused")
+            except RedisUnavailable as error:
+                log.warning("housekeeping waits for its next turn: %s", error)
 
     async def strike_dead_workers(self) -> None:
         """Give back what workers hold that have not beaten for a whole lease. Being wrong is harmless: tokens fence."""
