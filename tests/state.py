@@ -1,11 +1,12 @@
 """All that a namespace holds, and the invariant on which everything rests.
 
 Every id in `jobs` is in exactly one of ready, delayed, leased, a lane, completed, failed, cancelled; a token, an entry in `held` and one in
-`leased` exist together; every lane with waiters that may proceed has an entry in `opens`.
+`leased` exist together, and so do its entries in `holders`; every lane with waiters that may proceed has an entry in `opens`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass, fields
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
 VOID: Final = "!"
 IN_BLOB: Final = b"\0\1"
-HASHES: Final = ("jobs", "runs", "blobs", "results", "notes", "watch", "workers")
-SCORES: Final = ("completed", "failed", "cancelled", "beats")
-RUN_HEAD: Final = re.compile(r"^(\S+) (\S+) (\d+) (\d+) (\d+) (\d+) (\d+) \S*$")
+HASHES: Final = ("jobs", "runs", "blobs", "results", "notes", "watch", "workers", "gates", "rules", "control")
+SCORES: Final = ("completed", "failed", "cancelled", "beats", "gates_void")
+TENANT_LANE: Final = 16
+RUN_HEAD: Final = re.compile(r"^(\S+) (\S+) (\d+) (\d+) (\d+) (\d+) (\d+) (\S+) \S*$")
 
 
 class Waiter(NamedTuple):
@@ -35,6 +37,15 @@ class Waiter(NamedTuple):
     lane: str
     rank: float
     id: str
+
+
+class Gate(NamedTuple):
+    """A gate that a flow names: `rule=value`, a rate or a number at a time, and the tokens that it takes of a rate."""
+
+    name: str
+    is_rate: bool
+    cost: int
+    has_cost: bool
 
 
 class Event(NamedTuple):
@@ -56,6 +67,8 @@ class Queue:
     lanes: tuple[Waiter, ...]
     opens: dict[str, float]
     wake: bool
+    expires: dict[str, float]
+    turns: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,11 @@ class State:
     failed: dict[str, float]
     cancelled: dict[str, float]
     beats: dict[str, float]
+    gates: dict[str, bytes]
+    gates_void: dict[str, float]
+    rules: dict[str, bytes]
+    control: dict[str, bytes]
+    holders: frozenset[tuple[str, str]]
     held: frozenset[tuple[str, str]]
     registered: frozenset[str]
     events: tuple[Event, ...]
@@ -91,9 +109,19 @@ class State:
         """Return the places of one job, joined by a comma; empty when it has none."""
         return ",".join(self.places().get(job_id, []))
 
+    def flow(self, job_id: str) -> str:
+        """Return what may hold a job back; `-` for nothing, and for a run that is not there or cannot be read."""
+        found = RUN_HEAD.match(self.runs.get(job_id, b"").decode())
+        return found[8] if found else "-"
+
     def run(self, job_id: str) -> Run:
         """Return the run of a job. Raises KeyError when it has none."""
         return read_run(self.runs[job_id])
+
+    def limit(self, gate: str) -> tuple[int, ...]:
+        """Return the limit of a gate: (most,), or (most, window_ms, burst) of a rate; () where nobody declared its rule."""
+        rule = gate.partition("=")[0]
+        return tuple(map(int, (self.rules.get(f"{rule}!") or self.rules.get(rule, b"")).split()))
 
     def changes(self, other: State) -> list[str]:
         """Name the parts that differ from another state."""
@@ -106,6 +134,26 @@ class State:
         yield from (("completed", self.completed), ("failed", self.failed), ("cancelled", self.cancelled))
 
 
+def gates_of(flow: str) -> list[Gate]:
+    """Return the gates that a flow names."""
+    parts = [(item[0], *item[1:].partition("*")) for item in flow.split(",") if item[0] in "cr"]
+    return [Gate(name, kind == "r", int(cost or 1), bool(cost)) for kind, name, _, cost in parts]
+
+
+def lane_of_gate(name: str) -> str:
+    """Return the lane of a gate: the digest of its rule, by which the lanes of a rule lie together, and its own."""
+    return _digest(name.partition("=")[0])[:8] + _digest(name)[:12]
+
+
+def lane_of_actor(name: str) -> str:
+    """Return the lane of an actor."""
+    return _digest(name)[:12]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 async def read_state(store: Store, *queues: str) -> State:
     """Read a namespace in one packet, while nobody writes to it; name queues that are used but may not be registered.
 
@@ -114,7 +162,7 @@ async def read_state(store: Store, *queues: str) -> State:
     keys = store.keys
     names = sorted({*await store.queues(), *queues})
     commands: list[Sequence[Any]] = [["HGETALL", keys.key(name)] for name in HASHES]
-    commands += [["ZRANGE", keys.key(name), 0, -1, "WITHSCORES"] for name in (*SCORES, "held", "queues")]
+    commands += [["ZRANGE", keys.key(name), 0, -1, "WITHSCORES"] for name in (*SCORES, "held", "holders", "queues")]
     commands.append(["XRANGE", keys.key("events"), "-", "+"])
     commands += [["HGETALL", key] for key in keys.every_stats()]
     commands += [["ZRANGE", key, 0, -1, "WITHSCORES"] for name in names for key in keys.queue(name)]
@@ -122,11 +170,12 @@ async def read_state(store: Store, *queues: str) -> State:
     whole: dict[str, Any] = {name: _hash(next(replies)) for name in HASHES}
     whole |= {name: _scores(next(replies)) for name in SCORES}
     held = frozenset(_pair(member) for member in _scores(next(replies)))
+    holders = frozenset(_pair(member) for member in _scores(next(replies)))
     registered = frozenset(_scores(next(replies)))
     events = tuple(_event(entry) for _, entry in next(replies))
     stats = sum((_counts(next(replies)) for _ in range(STATS_HOURS)), Counter[str]())
     by_queue = {name: _queue([_scores(next(replies)) for _ in QUEUE_KEYS]) for name in names}
-    return State(**whole, held=held, registered=registered, events=events, stats=stats, queues=by_queue)
+    return State(**whole, held=held, holders=holders, registered=registered, events=events, stats=stats, queues=by_queue)
 
 
 def problems(state: State) -> list[str]:
@@ -136,7 +185,7 @@ def problems(state: State) -> list[str]:
 
 def breaches(state: State) -> list[str]:
     """Name every breach of the invariant."""
-    return [*_misplaced(state), *_unpaired(state), *_stuck(state)]
+    return [*_misplaced(state), *_misled(state), *_unpaired(state), *_misheld(state), *_stuck(state), *_unwatched(state)]
 
 
 def lost(state: State) -> list[str]:
@@ -179,16 +228,70 @@ def _unpaired(state: State) -> Iterator[str]:
     yield from (f"{job_id} is held twice" for job_id, times in Counter(job_id for _, job_id in state.held).items() if times > 1)
 
 
+def _misled(state: State) -> Iterator[str]:
+    """A waiter stands in the lane of its actor or of one of its gates, at the rank of its run, by which it is found again."""
+    for name, queue in state.queues.items():
+        for waiter in queue.lanes:
+            if len(waiter.lane) == TENANT_LANE or not RUN_HEAD.match(state.runs.get(waiter.id, b"").decode()):
+                continue
+            gates = {lane_of_gate(gate.name) for gate in gates_of(state.flow(waiter.id))}
+            if waiter.lane not in {lane_of_actor(_actor(state, waiter.id)), *gates}:
+                yield f"{waiter.id} stands in lane {waiter.lane} of queue {name}, which is none of its own"
+            if waiter.rank != state.run(waiter.id).rank:
+                yield f"{waiter.id} stands at rank {waiter.rank:.0f}, and its run says {state.run(waiter.id).rank:.0f}"
+
+
+def _misheld(state: State) -> Iterator[str]:
+    """Who is leased holds its concurrency gates, and nobody else."""
+    leased = {job_id for queue in state.queues.values() for job_id in queue.leased}
+    due = {(lane_of_gate(gate.name), job_id) for job_id in leased for gate in gates_of(state.flow(job_id)) if not gate.is_rate}
+    yield from (f"{job_id} holds the gate of lane {lane} and is not leased with it" for lane, job_id in state.holders - due)
+    yield from (f"{job_id} is leased and does not hold the gate of lane {lane}" for lane, job_id in due - state.holders)
+
+
 def _stuck(state: State) -> Iterator[str]:
-    """A lane may proceed when a worker in the register knows its actor and serves its queue."""
+    """A lane may proceed when a worker in the register knows its actor and serves its queue, or when its gate lets the first one through.
+
+    When a rate does so is a question of time: its lane has a mark for some time, unless more tokens are asked for than there ever are.
+    """
     served: set[tuple[str, str]] = set()
     for info in map(orjson.loads, state.workers.values()):
         served |= {(queue, actor) for queue in info.get("queues", ()) for actor in info.get("actors", ())}
     for name, queue in state.queues.items():
-        for waiter in queue.lanes:
-            actor = state.jobs.get(waiter.id, b"").partition(b"\0")[0].decode()
-            if (name, actor) in served and waiter.lane not in queue.opens:
+        for waiter in {one.lane: one for one in reversed(queue.lanes)}.values():
+            if waiter.lane in queue.opens:
+                continue
+            actor = _actor(state, waiter.id)
+            if waiter.lane == lane_of_actor(actor) and (name, actor) in served:
                 yield f"{waiter.id} waits in queue {name} for actor {actor}, which a worker knows, and its lane is not open"
+            for gate in gates_of(state.flow(waiter.id)):
+                if lane_of_gate(gate.name) == waiter.lane and _may_open(state, gate):
+                    yield f"{waiter.id} waits in queue {name} for {gate.name}, which lets it through, and its lane has no mark"
+
+
+def _may_open(state: State, gate: Gate) -> bool:
+    """Whether a gate lets a job through that holds it not yet, now or by time alone."""
+    if f"g{gate.name}" in state.control or f"{gate.name.partition('=')[0]}~" in state.rules:
+        return False
+    limit = state.limit(gate.name)
+    if gate.is_rate:
+        return not limit or gate.cost <= limit[0]
+    return not limit or sum(lane == lane_of_gate(gate.name) for lane, _ in state.holders) < limit[0]
+
+
+def _unwatched(state: State) -> Iterator[str]:
+    """A job that has not begun and has a time until which it must is watched, and nothing else is."""
+    for name, queue in state.queues.items():
+        waiting = {*queue.ready, *queue.delayed, *(waiter.id for waiter in queue.lanes)}
+        for job_id in waiting & state.runs.keys():
+            till_ms = next((float(item[1:]) for item in state.flow(job_id).split(",") if item[0] == "x"), None)
+            if till_ms is not None and not state.run(job_id).deliveries and queue.expires.get(job_id) != till_ms:
+                yield f"{job_id} in queue {name} is to begin until {till_ms:.0f}, and nobody watches it"
+        yield from (f"{job_id} is watched and does not wait in queue {name}" for job_id in queue.expires.keys() - waiting)
+
+
+def _actor(state: State, job_id: str) -> str:
+    return state.jobs.get(job_id, b"").partition(b"\0")[0].decode()
 
 
 def _left_over(state: State) -> Iterator[str]:
@@ -199,6 +302,7 @@ def _left_over(state: State) -> Iterator[str]:
     yield from (f"{job_id} ended and has a run" for job_id in ended & state.runs.keys())
     yield from (f"{job_id} ended and is watched" for job_id in ended & state.watch.keys())
     yield from (f"{job_id} ended and has no result" for job_id in (state.completed | state.failed).keys() - state.results.keys())
+    yield from (f"nobody will clear the state of lane {lane}" for lane in state.gates.keys() ^ state.gates_void.keys())
     arguments = {blob_field(job_id, record) for job_id, record in state.jobs.items() if record.endswith(b"\0")}
     results = {
         f"{job_id}={result.partition(b' ')[0].decode()}" for job_id, result in state.results.items() if result.endswith(IN_BLOB)
@@ -230,6 +334,6 @@ def _event(entry: list[bytes]) -> Event:
 
 
 def _queue(scores: list[dict[str, float]]) -> Queue:
-    ready, delayed, leased, lanes, opens, wake = scores
+    ready, delayed, leased, lanes, opens, wake, expires, turns = scores
     waiters = [Waiter(lane, float(rank), job_id) for lane, rank, job_id in (member.split("\0", 2) for member in lanes)]
-    return Queue(ready, delayed, leased, tuple(waiters), opens, bool(wake))
+    return Queue(ready, delayed, leased, tuple(waiters), opens, bool(wake), expires, turns)

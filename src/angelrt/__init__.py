@@ -9,6 +9,8 @@ from .context import Context, CurrentJob, Middleware
 from .errors import (
     AngelError,
     ConfigError,
+    Draining,
+    DuplicateJob,
     InvalidArguments,
     InvalidOptions,
     JobCancelled,
@@ -23,18 +25,24 @@ from .errors import (
 )
 from .handle import Job
 from .job import JobInfo, Status, WorkerInfo
+from .limits import Concurrency, RateLimit
+from .queue import Queue
 from .retry import Fail, Retry, RetryPolicy, Snooze
 from .runtime import Runtime
 from .stats import Stats
+from .unique import Unique
 
 __all__ = [
     "Actor",
     "Actors",
     "AngelError",
     "AsyncActor",
+    "Concurrency",
     "ConfigError",
     "Context",
     "CurrentJob",
+    "Draining",
+    "DuplicateJob",
     "Fail",
     "InvalidArguments",
     "InvalidOptions",
@@ -47,6 +55,8 @@ __all__ = [
     "Message",
     "Middleware",
     "PayloadTooLarge",
+    "Queue",
+    "RateLimit",
     "RedisFull",
     "RedisRefused",
     "RedisUnavailable",
@@ -61,5 +71,6 @@ __all__ = [
     "Stats",
     "Status",
     "SyncActor",
+    "Unique",
     "WorkerInfo",
 ]

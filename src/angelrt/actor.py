@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Prot
 from .codec import Signature
 from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
 from .job import PRIORITY_DEFAULT, PRIORITY_MAX, check_id
-from .keys import ACTOR, QUEUE, matches
+from .keys import ACTOR, matches
+from .limits import Limit, RateLimit, check_limits, check_most
+from .queue import check_queue, check_tenant
 from .retry import MAX_DELAY_S, RetryPolicy, seconds
+from .unique import Unique
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from .client import Client
     from .handle import Job
@@ -41,14 +44,6 @@ def check_actor_name(name: str) -> str:
         message = f"actor {name!r}: a name is 1 to 128 letters, digits or any of '._:/<>-'; pass name="
         raise InvalidOptions(message)
     return name
-
-
-def check_queue(queue: str) -> str:
-    """Return a queue's name. Raises InvalidOptions for one that cannot be part of a key."""
-    if not matches(QUEUE, queue):
-        message = f"queue {queue!r}: use 1 to 64 letters, digits, '_', '.', ':', '/' or '-'"
-        raise InvalidOptions(message)
-    return queue
 
 
 def check_priority(priority: int) -> int:
@@ -78,6 +73,15 @@ def check_timeout(timeout: float | timedelta) -> float:
     return timeout_s
 
 
+def check_expires(expires: float | timedelta) -> float:
+    """Return the seconds within which a job must begin. Raises InvalidOptions for none at all."""
+    expires_s = seconds(expires, "options(expires=)")
+    if expires_s <= 0:
+        message = f"options(expires={expires!r}): the time to begin in must be above 0 s"
+        raise InvalidOptions(message)
+    return expires_s
+
+
 @dataclass(frozen=True, slots=True)
 class ActorOptions:
     """What holds for every job of an actor, checked at its declaration."""
@@ -88,6 +92,8 @@ class ActorOptions:
     priority: int = PRIORITY_DEFAULT
     timeout_s: float = TIMEOUT_S
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    limits: tuple[Limit, ...] = ()
+    unique: Unique | None = None
 
     def __post_init__(self) -> None:
         """Raise InvalidOptions for what could never work."""
@@ -95,6 +101,18 @@ class ActorOptions:
         check_queue(self.queue)
         check_priority(self.priority)
         check_timeout(self.timeout_s)
+
+    def check_send(self, options: SendOptions) -> None:
+        """Raise InvalidOptions for options of one send that this actor cannot have."""
+        if self.limits and options.queue not in (None, self.queue):
+            message = f"options(queue={options.queue!r}): actor {self.name} has limits, which count in its own queue {self.queue!r}"
+            raise InvalidOptions(message)
+        costly = [limit for limit in self.limits if isinstance(limit, RateLimit) and limit.cost is not None]
+        if options.cost is not None and not costly:
+            message = f"options(cost={options.cost}): actor {self.name} has no RateLimit(..., cost=...) that it would be taken from"
+            raise InvalidOptions(message)
+        for limit in costly if options.cost is not None else ():
+            limit.check_cost(options.cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +126,34 @@ class SendOptions:
     queue: str | None = None
     timeout_s: float | None = None
     attempts: int | None = None
+    expires_s: float | None = None
+    cost: int | None = None
+    tenant: str | None = None
+
+
+class ActorKeywords(TypedDict, total=False):
+    """The keywords of a declaration.
+
+    `name` is the function's unless given, `queue` the group's; `priority` is 0 (first) to 9, `timeout` seconds or a timedelta for one run,
+    `retry` how often it is tried. `limits` hold for the whole fleet; `unique` finds a job that does the same work.
+    """
+
+    name: str | None
+    queue: str | None
+    priority: int
+    timeout: float | timedelta
+    retry: RetryPolicy | None
+    limits: Sequence[Limit]
+    unique: Unique | None
 
 
 class SendKeywords(TypedDict, total=False):
     """The keywords of one send.
 
     `id` makes it idempotent: an existing job of that id is returned with `created` false. `delay` is seconds or a timedelta, `at` an aware
-    datetime, `priority` 0 (first) to 9, `timeout` seconds or a timedelta for one run, `attempts` the number of runs.
+    datetime, `priority` 0 (first) to 9, `timeout` seconds or a timedelta for one run, `attempts` the number of runs. A job that has not
+    begun `expires` (seconds or a timedelta) after this send is cancelled. `cost` is what it takes of rate limits that have a cost.
+    Tenants of a queue take turns.
     """
 
     id: str | None
@@ -124,6 +163,9 @@ class SendKeywords(TypedDict, total=False):
     queue: str | None
     timeout: float | timedelta | None
     attempts: int | None
+    expires: float | timedelta | None
+    cost: int | None
+    tenant: str | None
 
 
 def send_options(
@@ -135,6 +177,9 @@ def send_options(
     queue: str | None = None,
     timeout: float | timedelta | None = None,
     attempts: int | None = None,
+    expires: float | timedelta | None = None,
+    cost: int | None = None,
+    tenant: str | None = None,
 ) -> SendOptions:
     """Return checked options of one send. Raises InvalidOptions."""
     if delay is not None and at is not None:
@@ -150,6 +195,9 @@ def send_options(
         queue=None if queue is None else check_queue(queue),
         timeout_s=None if timeout is None else check_timeout(timeout),
         attempts=None if attempts is None else RetryPolicy(attempts=attempts).attempts,
+        expires_s=None if expires is None else check_expires(expires),
+        cost=None if cost is None else check_most(cost, "options(cost=)"),
+        tenant=None if tenant is None else check_tenant(tenant),
     )
 
 
@@ -207,11 +255,10 @@ class Actor(Generic[P, R]):
         return self._home.client().send_sync(self.message(*args, **kwargs))
 
     def options(self, **options: Unpack[SendKeywords]) -> Sender[P, R]:
-        """Return a sender with options of its own: id, delay, at, priority, queue, timeout, attempts; see `SendKeywords`.
-
-        Raises InvalidOptions.
-        """
-        return Sender(self, send_options(**options), self._home)
+        """Return a sender with options of its own, those of `SendKeywords`. Raises InvalidOptions."""
+        chosen = send_options(**options)
+        self.definition.check_send(chosen)
+        return Sender(self, chosen, self._home)
 
     def job(self, job_id: str) -> Job[R]:
         """Return the typed handle of a job of this actor from its saved id; asks nothing of Redis."""
@@ -301,71 +348,47 @@ class Actors:
         """Return this group and all that include it, directly or not."""
         return [self, *(ancestor for parent in self.parents for ancestor in parent.ancestors())]
 
-    def actor(
-        self,
-        *,
-        name: str | None = None,
-        queue: str | None = None,
-        priority: int = PRIORITY_DEFAULT,
-        timeout: float | timedelta = TIMEOUT_S,
-        retry: RetryPolicy | None = None,
-    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], AsyncActor[P, R]]:
-        """Declare an `async def` as an actor. `timeout` is seconds for one run. Raises InvalidOptions and ConfigError."""
+    def actor(self, **options: Unpack[ActorKeywords]) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], AsyncActor[P, R]]:
+        """Declare an `async def` as an actor; see `ActorKeywords`. Raises InvalidOptions and ConfigError."""
 
         def declare(function: Callable[P, Coroutine[Any, Any, R]]) -> AsyncActor[P, R]:
-            options = self._declared(function, "async", name, queue, priority, timeout, retry)
-            return self.adopt(AsyncActor(function, options, self))
+            return self.adopt(AsyncActor(function, self._declared(function, "async", **options), self))
 
         return declare
 
-    def thread_actor(
-        self,
-        *,
-        name: str | None = None,
-        queue: str | None = None,
-        priority: int = PRIORITY_DEFAULT,
-        timeout: float | timedelta = TIMEOUT_S,
-        retry: RetryPolicy | None = None,
-    ) -> Callable[[Callable[P, R]], SyncActor[P, R]]:
+    def thread_actor(self, **options: Unpack[ActorKeywords]) -> Callable[[Callable[P, R]], SyncActor[P, R]]:
         """Declare a `def` that blocks on I/O: it runs in a thread, which cannot be killed at its timeout.
 
         Raises InvalidOptions and ConfigError.
         """
 
         def declare(function: Callable[P, R]) -> SyncActor[P, R]:
-            return self.adopt(SyncActor(function, self._declared(function, "thread", name, queue, priority, timeout, retry), self))
+            return self.adopt(SyncActor(function, self._declared(function, "thread", **options), self))
 
         return declare
 
-    def process_actor(
-        self,
-        *,
-        name: str | None = None,
-        queue: str | None = None,
-        priority: int = PRIORITY_DEFAULT,
-        timeout: float | timedelta = TIMEOUT_S,
-        retry: RetryPolicy | None = None,
-    ) -> Callable[[Callable[P, R]], SyncActor[P, R]]:
+    def process_actor(self, **options: Unpack[ActorKeywords]) -> Callable[[Callable[P, R]], SyncActor[P, R]]:
         """Declare a `def` that computes: it runs in a process, which is killed at its timeout.
 
         Raises InvalidOptions and ConfigError.
         """
 
         def declare(function: Callable[P, R]) -> SyncActor[P, R]:
-            return self.adopt(SyncActor(function, self._declared(function, "process", name, queue, priority, timeout, retry), self))
+            return self.adopt(SyncActor(function, self._declared(function, "process", **options), self))
 
         return declare
 
     def remote(
-        self, *, name: str, queue: str | None = None, priority: int = PRIORITY_DEFAULT
+        self, *, name: str, queue: str | None = None, priority: int = PRIORITY_DEFAULT, limits: Sequence[Limit] = ()
     ) -> Callable[[Callable[P, R]], RemoteActor[P, R]]:
         """Declare the signature of an actor of another service, as a `def` whose body is `raise NotImplementedError`.
 
-        Raises InvalidOptions and ConfigError.
+        Limits that are left out here are added by the worker that has the actor. Raises InvalidOptions and ConfigError.
         """
 
         def declare(function: Callable[P, R]) -> RemoteActor[P, R]:
-            return self.adopt(RemoteActor(function, self._declared(function, "remote", name, queue, priority, TIMEOUT_S, None), self))
+            declared = self._declared(function, "remote", name=name, queue=queue, priority=priority, limits=limits)
+            return self.adopt(RemoteActor(function, declared, self))
 
         return declare
 
@@ -373,23 +396,29 @@ class Actors:
         self,
         function: Callable[..., Any],
         kind: str,
-        name: str | None,
-        queue: str | None,
-        priority: int,
-        timeout: float | timedelta,
-        retry: RetryPolicy | None,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int = PRIORITY_DEFAULT,
+        timeout: float | timedelta = TIMEOUT_S,
+        retry: RetryPolicy | None = None,
+        limits: Sequence[Limit] = (),
+        unique: Unique | None = None,
     ) -> ActorOptions:
         if not inspect.isfunction(function):
             message = f"{function!r} is no function: declare an actor with `def` or `async def`, and bind arguments inside it"
             raise ConfigError(message)
-        if retry is not None and not isinstance(retry, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-            message = f"retry is a RetryPolicy(...), not {retry!r}: RetryPolicy(attempts=3)"
-            raise InvalidOptions(message)
+        _check_kind("retry", retry, RetryPolicy)
+        _check_kind("unique", unique, Unique)
         own_name = name or function.__qualname__.rpartition("<locals>.")[2]
         if (kind == "async") != inspect.iscoroutinefunction(function):
             message = f"actor {own_name}: {WRONG_FUNCTION[kind]}"
             raise ConfigError(message)
-        return ActorOptions(own_name, kind, queue or self._queue, priority, check_timeout(timeout), retry or RetryPolicy())
+        checked = check_limits(limits, function, f"actor {own_name}")
+        if unique is not None:
+            unique.check(function, own_name)
+        policy = retry or RetryPolicy()
+        return ActorOptions(own_name, kind, queue or self._queue, priority, check_timeout(timeout), policy, checked, unique)
 
     def check_free(self, actor: Actor[..., Any]) -> None:
         """Raise ConfigError when the actor's name is taken here or in what includes this group."""
@@ -412,3 +441,9 @@ A = TypeVar("A", bound=Actor[..., Any])
 
 def _place(actor: Actor[..., Any]) -> str:
     return f"{actor.function.__module__}.{actor.function.__qualname__}"
+
+
+def _check_kind(what: str, given: object, kind: type) -> None:
+    if given is not None and not isinstance(given, kind):
+        message = f"{what} is a {kind.__name__}(...), not {given!r}"
+        raise InvalidOptions(message)

@@ -11,18 +11,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-import orjson
 import typer
-from rich.console import Console
 
-from . import logs, tables
-from .config import NAMESPACE_DEFAULT, NAMESPACE_VARIABLE, URL_VARIABLE
+from . import cli_control, cli_failed, cli_schedules, logs, tables
+from .cli_options import Json, Namespace, Url, out, print_json, run
+from .config import NAMESPACE_DEFAULT, URL_VARIABLE
 from .errors import AngelError, ConfigError, InvalidOptions
 from .runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from .worker import Worker
 
 log = logging.getLogger("angelrt.cli")
@@ -30,17 +27,16 @@ log = logging.getLogger("angelrt.cli")
 T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="angelrt: actors and jobs on Redis.")
-out = Console()
+app.add_typer(cli_control.app)
+app.add_typer(cli_failed.app, name="failed")
+app.add_typer(cli_schedules.app, name="schedules")
 
 CONCURRENCY: Final = 100
 GRACE_S: Final = 25.0
 DEV_DIRECTORY: Final = ".angelrt"
 
 Target = Annotated[str, typer.Argument(help="the runtime, as MODULE:NAME", metavar="APP:RT")]
-Url = Annotated[str | None, typer.Option(envvar=URL_VARIABLE, help="address of the server")]
 WorkerUrl = Annotated[str | None, typer.Option(help=f"server, instead of the runtime's own or {URL_VARIABLE}")]
-Namespace = Annotated[str, typer.Option(envvar=NAMESPACE_VARIABLE, help="namespace of the application on the server")]
-Json = Annotated[bool, typer.Option("--json", help="write JSON for programs")]
 Queues = Annotated[str | None, typer.Option(envvar="ANGELRT_QUEUES", help="queues to serve, as a,b; default: those of the actors")]
 Concurrency = Annotated[int, typer.Option(envvar="ANGELRT_CONCURRENCY", min=1, help="jobs at a time")]
 Import = Annotated[list[str] | None, typer.Option("--import", envvar="ANGELRT_IMPORT", help="further module that declares actors")]
@@ -82,7 +78,7 @@ def worker(
     rt = load(target, modules or [])
     rt.url = url or rt.url
     served = [name.strip() for name in queues.split(",") if name.strip()] if queues else None
-    hanging = _run(_work(rt, served, concurrency=concurrency, grace_s=grace, burst=burst))
+    hanging = run(_work(rt, served, concurrency=concurrency, grace_s=grace, burst=burst))
     if hanging:
         # A thread cannot be killed, and the interpreter would wait for it for ever.
         log.warning("%d threads of actors still run and are left behind", hanging)
@@ -162,11 +158,11 @@ def stats(*, url: Url = None, namespace: Namespace = NAMESPACE_DEFAULT, as_json:
         async with Runtime(url, namespace=namespace) as rt:
             found, workers = await rt.stats(), await rt.workers()
         if as_json:
-            _print_json({**found.summary(), "workers": [one.model_dump(mode="json", by_alias=True) for one in workers]})
+            print_json({**found.summary(), "workers": [one.model_dump(mode="json", by_alias=True) for one in workers]})
         else:
             tables.stats(out, found, workers)
 
-    _run(show())
+    run(show())
 
 
 @app.command()
@@ -178,11 +174,11 @@ def job(job_id: Annotated[str, typer.Argument(metavar="ID")], *, url: Url = None
         async with Runtime(url, namespace=namespace) as rt:
             info = await rt.job(job_id).info()
         if as_json:
-            _print_json(info.model_dump(mode="json", by_alias=True))
+            print_json(info.model_dump(mode="json", by_alias=True))
         else:
             tables.job(out, info)
 
-    _run(show())
+    run(show())
 
 
 @app.command()
@@ -194,9 +190,9 @@ def doctor(*, url: Url = None, namespace: Namespace = NAMESPACE_DEFAULT, as_json
         async with Runtime(url, namespace=namespace) as rt:
             return await practice.examine(rt.client().store)
 
-    findings = _run(examine())
+    findings = run(examine())
     if as_json:
-        _print_json([finding.model_dump(by_alias=True) for finding in findings])
+        print_json([finding.model_dump(by_alias=True) for finding in findings])
     else:
         tables.findings(out, findings)
     if any(finding.level == "error" for finding in findings):
@@ -236,18 +232,5 @@ def _check_logging(level: str, form: str) -> None:
         raise InvalidOptions(message)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run on uvloop, where there is one."""
-    if sys.platform == "win32":
-        return asyncio.run(work)
-    import uvloop  # noqa: PLC0415 - not on Windows
-
-    return uvloop.run(work)
-
-
 def _quoted(word: str) -> str:
     return f"'{word}'" if " " in word else word
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")

@@ -6,23 +6,26 @@ import asyncio
 import os
 import secrets
 import time
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from . import views
 from .codec import ValueCodec
 from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES
-from .errors import JobNotFound, RedisRefused, RuntimeNotOpen
+from .errors import Draining, DuplicateJob, InvalidOptions, JobNotFound, RedisRefused, RuntimeNotOpen
 from .group_commit import GroupCommit
 from .handle import Job
 from .inbox import Inbox
-from .job import NONCE_CHARS, PRIORITY_DEFAULT, IdMaker, JobInfo, write_number, write_record
+from .job import NONCE_CHARS, PRIORITY_DEFAULT, IdMaker, JobInfo, read_record, write_number, write_record
+from .limits import gates_of, quoted
 from .store import NewJob, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from .actor import Actor, Message, SendOptions
+    from .queue import Queue
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,13 +45,14 @@ class RunSync(Protocol):
 class Client:
     """Sends messages in group commits and waits for outcomes over one subscription."""
 
-    def __init__(self, store: Store, run_sync: RunSync) -> None:
+    def __init__(self, store: Store, run_sync: RunSync, queues: Mapping[str, Queue] | None = None) -> None:
         """Take over the store of an open runtime; `run_sync` runs a coroutine on the runtime's loop from another thread."""
         self.store = store
+        self.queues = queues or {}
         self.run_sync = run_sync
         self._ids = IdMaker()
         self._name = write_number(secrets.randbits(48), 8)
-        self._sends: GroupCommit[NewJob, int] = GroupCommit(
+        self._sends: GroupCommit[NewJob, int | bytes] = GroupCommit(
             self.store.enqueue, most_items=BATCH_MAX_JOBS, most_bytes=BATCH_MAX_BYTES, weigh=lambda job: job.size_bytes
         )
         self._watches: GroupCommit[str, tuple[str, bytes]] = GroupCommit(
@@ -101,8 +105,11 @@ class Client:
     async def send_plain(self, actor: str, queue: str, arguments: Mapping[str, Any], options: SendOptions) -> Job[Any]:
         """Send plain JSON data to an actor that is not declared here. Raises InvalidArguments and PayloadTooLarge."""
         self.check_open()
+        if options.cost is not None:
+            message = f"options(cost={options.cost}): actor {actor} is not declared here, and its limits are not known"
+            raise InvalidOptions(message)
         encoded = _plain_codec(actor).encode(dict(arguments))
-        job = self._job(actor, queue, options.priority, encoded, options)
+        job = self._job(actor, queue, options.priority, encoded, options, self.gates(actor, queue, encoded))
         codes = await self._sends.submit([job])
         job_id, created = await self._accepted(job, codes[0], options)
         return Job(job_id, created, self, None)
@@ -117,11 +124,25 @@ class Client:
 
     def new_job(self, message: Message[Any]) -> NewJob:
         """Return the stored form of a message, with an id."""
-        definition = message.actor.definition
-        priority = definition.priority if message.options.priority is None else message.options.priority
-        return self._job(definition.name, message.options.queue or definition.queue, priority, message.arguments, message.options)
+        definition, options = message.actor.definition, message.options
+        definition.check_send(options)
+        priority = definition.priority if options.priority is None else options.priority
+        queue = options.queue or definition.queue
+        flow = self.gates(definition.name, queue, message.arguments, message.actor, options.cost)
+        if definition.unique is not None:
+            flow.append(definition.unique.item(definition.name, message.arguments, message.actor.signature.defaults))
+            if definition.unique.debounce_s is not None and options.delay_s is None and options.at_ms is None:
+                options = replace(options, delay_s=definition.unique.debounce_s)
+        return self._job(definition.name, queue, priority, message.arguments, options, flow)
 
-    def _job(self, actor: str, queue: str, priority: int | None, arguments: bytes, options: SendOptions) -> NewJob:
+    def gates(self, name: str, queue: str, arguments: bytes, actor: Actor[..., Any] | None = None, cost: int | None = None) -> list[str]:
+        """Return the gates of a job, its queue's first. Raises InvalidArguments for a key that cannot be one."""
+        found = gates_of(self.queues[queue].limits, "", queue, arguments, {}) if queue in self.queues else []
+        if actor is not None:
+            found += gates_of(actor.definition.limits, name, queue, arguments, actor.signature.defaults, cost)
+        return list(dict.fromkeys(found))
+
+    def _job(self, actor: str, queue: str, priority: int | None, arguments: bytes, options: SendOptions, flow: list[str]) -> NewJob:
         meta: dict[str, Any] = {}
         if priority not in (None, PRIORITY_DEFAULT):
             meta["p"] = priority
@@ -137,21 +158,53 @@ class Client:
         nonce = self._ids.nonce if options.id is None else write_number(secrets.randbits(24), NONCE_CHARS)
         blob = arguments if len(arguments) > BLOB_MIN_BYTES else None
         record = write_record(actor, nonce, meta, b"" if blob else arguments)
-        return NewJob(queue, options.id or self._ids.next(), record, None if priority == PRIORITY_DEFAULT else priority, when, blob)
+        if options.tenant is not None:
+            flow = [*flow, f"t{quoted(options.tenant)}"]
+        if options.expires_s is not None:
+            flow = [*flow, f"x{self.store.server_ms() + options.expires_s * 1000:.0f}"]
+        own = None if priority == PRIORITY_DEFAULT else priority
+        return NewJob(queue, options.id or self._ids.next(), record, own, when, blob, ",".join(flow))
 
-    async def _accepted(self, job: NewJob, code: int, options: SendOptions) -> tuple[str, bool]:
+    async def cancel(self, job_id: str, by: str) -> bool:
+        """Cancel a job; tell whether it had not ended before. Raises JobNotFound."""
+        self.check_open()
+        code = (await self.store.cancel([job_id], quoted(by)))[0]
+        if code < 0:
+            raise JobNotFound(views.not_found(job_id))
+        return code > 0
+
+    async def _accepted(self, job: NewJob, code: int | bytes, options: SendOptions) -> tuple[str, bool]:
         """Return the id and whether it was created; an id drawn here that collides with another's is drawn again.
 
         The record need not change: it names neither its id nor its time, and its nonce is of this process.
         """
+        if isinstance(code, bytes):
+            return self._conflicting(job, code.decode())
         if code or options.id is not None:
             return job.id, bool(code)
         for _ in range(COLLISIONS_MAX):
             job = job._replace(id=self._ids.next())
-            if (await self._sends.submit([job]))[0]:
+            code = (await self._sends.submit([job]))[0]
+            if isinstance(code, bytes):
+                return self._conflicting(job, code.decode())
+            if code:
                 return job.id, True
         text = f"{COLLISIONS_MAX} new ids in a row belong to other jobs: is this process's clock or random source broken?"
         raise RedisRefused(text)
+
+    @staticmethod
+    def _conflicting(job: NewJob, answer: str) -> tuple[str, bool]:
+        """Return the job that is there already, or raise what the answer says: DuplicateJob, Draining."""
+        if answer.startswith("#"):
+            message = f"{answer[1:]} is drained and takes no new jobs; `python -m angelrt limits` tells since when, and by whom"
+            raise Draining(message)
+        if not answer.startswith("!"):
+            return answer, False
+        actor = read_record(job.record).actor
+        message = (
+            f"actor {actor}: job {answer[1:]} does the same work and stands in the way; Unique(on_conflict=) decides what happens then"
+        )
+        raise DuplicateJob(message, answer[1:])
 
     # -- waiting -------------------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError, from_json
 from typing_extensions import TypedDict
 
 from .config import PAYLOAD_MAX_BYTES
-from .errors import ConfigError, InvalidArguments, PayloadTooLarge, ResultDecodeError
+from .errors import AngelError, ConfigError, InvalidArguments, PayloadTooLarge, ResultDecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,6 +116,7 @@ class Signature:
                 raise ConfigError(message)
         self._names = tuple(parameters)
         self._positional = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+        self._defaults = {p.name: p.default for p in parameters.values() if p.default is not inspect.Parameter.empty}
         self._required = {p.name for p in parameters.values() if p.default is inspect.Parameter.empty}
 
     @cached_property
@@ -133,6 +134,18 @@ class Signature:
         fields = {name: (required if name in self._required else optional)[hint] for name, hint in hints.items()}
         shape = with_config(ConfigDict(extra="forbid"))(typed_dict("Arguments", fields))
         return ValueCodec(shape, f"arguments of actor {self._name}", plain=all(map(_is_plain, hints.values())))
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """The defaults as plain data, encoded as arguments are; one that has no JSON form stands as its text."""
+        found: dict[str, Any] = {}
+        for name, value in self._defaults.items():
+            codec = ValueCodec(self._hints.get(name, Any), f"default of {name} of actor {self._name}")
+            try:
+                found[name] = from_json(codec.encode(value))
+            except AngelError:
+                found[name] = str(value)
+        return found
 
     @cached_property
     def result(self) -> ValueCodec:

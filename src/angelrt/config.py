@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import platform
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -125,3 +127,12 @@ _PASSWORD = re.compile(r"(^[^:@/]*:(?!//)|//[^:@/]*:).*(?=@)|((?<=[?&])password=
 def redact(url: str) -> str:
     """Return the address without its password, for logs and errors."""
     return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url)
+
+
+def whoami() -> str:
+    """Name who acts where no name is given: the user and the host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container without an entry for its user
+        user = "somebody"
+    return f"{user}@{platform.node()}"

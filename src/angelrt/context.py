@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
-from .errors import RuntimeNotOpen
+from .errors import InvalidOptions, RuntimeNotOpen
 from .job import at_ms
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Context(Generic[S]):
     lines: list[str] = field(default_factory=list[str])
     buffered: list[Message[Any]] = field(default_factory=list["Message[Any]"])
     why_cancelled: str = ""
+    tokens_used: int | None = None
     on_note: Callable[[Context[Any]], None] | None = None
     note_scheduled: bool = False
 
@@ -65,7 +66,7 @@ class Context(Generic[S]):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run has been asked to stop (timeout, lost lease, shutdown); threads and processes must look themselves."""
+        """Whether the run has been asked to stop (cancelled, timeout, lost lease, shutdown); threads and processes must look themselves."""
         return bool(self.why_cancelled)
 
     def progress(self, done: float, message: str = "") -> None:
@@ -83,6 +84,13 @@ class Context(Generic[S]):
     def send(self, *messages: Message[Any]) -> None:
         """Send jobs if, and only if, this run completes: they are written by the script that settles it, exactly once."""
         self.buffered.extend(messages)
+
+    def used(self, tokens: int) -> None:
+        """Say how many tokens the run really took of rate limits that have a cost; corrected when it ends. Raises InvalidOptions."""
+        if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+            message = f"context.used({tokens!r}): the tokens that were used are a whole number from 0"
+            raise InvalidOptions(message)
+        self.tokens_used = tokens
 
     def _note(self) -> None:
         if self.on_note is not None:

@@ -9,6 +9,8 @@
     ├── RedisUnavailable       Redis did not answer in time; nothing is known to be lost
     ├── RedisRefused           Redis answered, and will not do it (permission, wrong version, read-only)
     ├── RedisFull              Redis is at maxmemory: new work is refused, running work goes on
+    ├── Draining               the queue, the actor or a key of the job is drained: it takes no new jobs
+    ├── DuplicateJob           a job of the same unique key is there, and the actor says to refuse another
     ├── JobNotFound            no job of this id, or its retention has passed
     ├── JobFailed              the job ended as failed; carries the remote error
     ├── JobCancelled           the job ended as cancelled
@@ -59,6 +61,23 @@ class RedisRefused(AngelError):
 
 class RedisFull(AngelError):
     """Redis is at its memory limit and refuses new work; running work goes on and frees memory as it ends."""
+
+
+class Draining(AngelError):
+    """The queue, the actor or a key of the job is drained: it takes no new jobs until somebody resumes it."""
+
+
+class DuplicateJob(AngelError):
+    """A job with the same unique key is there, and `Unique(on_conflict="reject")` refuses another. `job_id` is the one that is there."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        """Keep the id of the job that is there."""
+        super().__init__(message, job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0])
 
 
 class JobNotFound(AngelError):

@@ -27,7 +27,7 @@ async def stats(store: Store) -> figures.Stats:
 
 
 async def _depth(store: Store, queue: str) -> figures.QueueDepth:
-    ready, delayed, leased, lanes, _, _ = store.keys.queue(queue)
+    ready, delayed, leased, lanes, *_ = store.keys.queue(queue)
     *counts, head = await store.commands(
         *[["ZCARD", key] for key in (ready, delayed, leased, lanes)], ["ZRANGE", ready, 0, 0, "WITHSCORES"]
     )

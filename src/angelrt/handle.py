@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import views
 from .codec import decode_any
+from .config import whoami
 from .retry import seconds
 
 if TYPE_CHECKING:
@@ -52,9 +53,21 @@ class Job(Generic[R_co]):
         """Return pending, processing, completed, failed or cancelled. Raises JobNotFound."""
         return (await self.info()).status
 
+    async def cancel(self, by: str = "") -> bool:
+        """Cancel the job: one that waits ends now, one that runs is asked to stop, within about a tenth of a second.
+
+        An asynchronous actor is cancelled, a process is killed; a thread cannot be: look at `context.cancelled` there. `by` says who.
+        Returns False for a job that had ended before. Raises JobNotFound.
+        """
+        return await self._client.cancel(self.id, by or whoami())
+
     def result_sync(self, timeout: float | timedelta | None = None) -> R_co:
         """Do what `result` does, from code that is not asynchronous."""
         return self._client.run_sync(lambda: self.result(timeout))
+
+    def cancel_sync(self, by: str = "") -> bool:
+        """Do what `cancel` does, from code that is not asynchronous."""
+        return self._client.run_sync(lambda: self.cancel(by))
 
     def info_sync(self) -> JobInfo:
         """Do what `info` does, from code that is not asynchronous."""

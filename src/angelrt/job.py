@@ -218,6 +218,11 @@ class WorkerInfo(View):
     pid: int
     blocked_by: str | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it beats, or is only held up by an actor that blocks its loop."""
+        return self.status != "error" or self.blocked_by is not None
+
 
 def at_ms(milliseconds: float) -> datetime:
     """Return the UTC time of milliseconds since 1970."""

@@ -17,14 +17,14 @@ NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 QUEUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 ACTOR = re.compile(r"[\w.:/<>-]{1,128}")
 
-QUEUE_KEYS = ("ready", "delayed", "leased", "lanes", "opens", "wake")
+QUEUE_KEYS = ("ready", "delayed", "leased", "lanes", "opens", "wake", "expires", "turns")
 """The keys of one queue, in the order in which every script takes them."""
 
 OWN_KEYS = (
     *("jobs", "runs", "blobs", "results", "notes", "held", "watch", "completed", "failed", "cancelled", "queues", "events"),
-    *("beats", "workers"),
+    *("beats", "workers", "holders", "gates", "gates_void", "rules", "control", "unique", "unique_void", "schedules"),
 )
-"""The keys of a partition beside those of its queues and the hours of its counters."""
+"""The keys of a partition beside those of its queues and the hours of its counters, in the order in which every script takes them."""
 
 STATS_HOURS = 26
 """Length of the ring of hourly counters: a day, the hour that runs, and one to be written while it expires."""
@@ -49,6 +49,7 @@ class Keys:
         self.namespace = namespace
         self._tag = "{" + namespace + "}:"
         self._queues: dict[str, tuple[str, ...]] = {}
+        self._own = tuple(map(self.key, OWN_KEYS))
 
     def key(self, name: str) -> str:
         """Return the key of one of the partition's own structures, as `jobs` or `held`."""
@@ -60,6 +61,10 @@ class Keys:
         if found is None:
             found = self._queues[queue] = tuple(f"{self._tag}{name}:{queue}" for name in QUEUE_KEYS)
         return found
+
+    def own(self, now_ms: float) -> tuple[str, ...]:
+        """Return the keys that every script takes first: the partition's own, and the counters of the hour that holds `now_ms`."""
+        return (*self._own, self.stats(now_ms))
 
     def stats(self, now_ms: float) -> str:
         """Return the key of the counters of the hour that holds `now_ms`."""
@@ -76,3 +81,7 @@ class Keys:
     def inbox(self, client: str) -> str:
         """Return the channel on which one client hears of jobs that ended."""
         return f"{self._tag}ended:{client}"
+
+    def asked(self, worker: str) -> str:
+        """Return the channel on which one worker hears of runs that were asked to stop."""
+        return f"{self._tag}asked:{worker}"

@@ -14,10 +14,11 @@ from .config import Retention, embedded_path
 from .store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
     from contextlib import AbstractContextManager
 
     from .keys import Keys
+    from .queue import Queue
 
 OPEN_DEADLINE_S = 5.0
 
@@ -43,16 +44,19 @@ async def store(url: str, keys: Keys, retention: Retention, events_max: int) -> 
     """Yield a store that has reached the server. Raises RedisUnavailable after five seconds, RedisRefused at once."""
     opened = Store(url, keys, retention=retention, events_max=events_max)
     try:
-        await opened.commands(["PING"], deadline_s=OPEN_DEADLINE_S)
+        await opened.learn_time(OPEN_DEADLINE_S)
         yield opened
     finally:
         await opened.close()
 
 
 @asynccontextmanager
-async def client(store: Store, run_sync: RunSync) -> AsyncGenerator[Client]:
-    """Yield a client."""
-    opened = Client(store, run_sync)
+async def client(store: Store, run_sync: RunSync, queues: Mapping[str, Queue]) -> AsyncGenerator[Client]:
+    """Yield a client; what it knows of the order of queues is declared first, since a job keeps the rank of its send."""
+    for queue in queues.values():
+        for field, value in queue.policies().items():
+            await store.control("declare", field, value, [queue.name])
+    opened = Client(store, run_sync, queues)
     try:
         yield opened
     finally:

@@ -27,12 +27,19 @@ def seconds(value: float | timedelta, what: str) -> float:
 
 
 class Retry(Exception):  # noqa: N818 - a verdict of the actor, not an error
-    """Raise in an actor to be run again after `after` seconds (or by the policy's backoff); charges an attempt."""
+    """Raise in an actor to be run again after `after` seconds (or by the policy's backoff); charges an attempt.
 
-    def __init__(self, reason: str = "", *, after: float | timedelta | None = None) -> None:
+    With `gate=True`, every job that has a limit in common with this one waits as long: for an API's Retry-After.
+    """
+
+    def __init__(self, reason: str = "", *, after: float | timedelta | None = None, gate: bool = False) -> None:
         """Check `after` (seconds or timedelta) here, where the traceback points at the caller."""
         super().__init__(reason)
         self.after_s = None if after is None else seconds(after, "Retry(after=)")
+        self.gate = gate
+        if gate and after is None:
+            message = "Retry(gate=True) holds other jobs back, so it says for how long: Retry(after=60, gate=True)"
+            raise InvalidOptions(message)
 
 
 class Snooze(Exception):  # noqa: N818 - a verdict of the actor, not an error

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Unpack
 
 from typing_extensions import TypeVar
 
-from .actor import QUEUE_DEFAULT, Actors, Message, SendKeywords, check_actor_name, check_queue, send_options
+from .actor import QUEUE_DEFAULT, Actors, Message, SendKeywords, check_actor_name, send_options
 from .config import EVENTS_MAX, Retention, redact, resolve_namespace, resolve_url
 from .context import Context, Middleware
+from .control import Control
+from .dead_letters import DeadLetters
 from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
 from .keys import Keys
+from .queue import Queue, check_queue
 from .retry import seconds
+from .schedules import Schedule, Schedules, declare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from .client import Client
+    from .explain import Explanation
     from .handle import Job
     from .job import WorkerInfo
     from .stats import Stats
@@ -49,7 +54,8 @@ class Runtime(Actors, Generic[S]):
     `angelrt`. `lifespan` is an asynchronous context manager that a worker enters before its first job; what it yields is
     `context.state`. `imports` names modules that declare actors, imported by workers. `middleware` wraps every run:
     `async def mw(context, call_next)`. `lease` (seconds) is how long a dead worker keeps its jobs. `retention` says how long ended jobs
-    are remembered; `events=False` leaves the event stream unwritten. Raises ConfigError and InvalidOptions.
+    are remembered; `events=False` leaves the event stream unwritten. `queues` are the policies of queues that have any.
+    Raises ConfigError and InvalidOptions.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Runtime(Actors, Generic[S]):
         lease: float | timedelta = LEASE_S,
         retention: Retention | None = None,
         events: bool = True,
+        queues: Sequence[Queue] = (),
     ) -> None:
         """Keep the settings."""
         super().__init__(queue=queue)
@@ -81,6 +88,15 @@ class Runtime(Actors, Generic[S]):
             message = f"retention is a Retention(...), not {retention!r}"
             raise ConfigError(message)
         self._events_max = EVENTS_MAX if events else 0
+        for queue_policy in queues:
+            if not isinstance(queue_policy, Queue):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+                message = f"Runtime(queues=) is a list of Queue(...), not {queue_policy!r}"
+                raise ConfigError(message)
+        self.queues = {queue.name: queue for queue in queues}
+        if len(self.queues) != len(queues):
+            message = f"Runtime(queues=): a queue is declared once, not twice: {[queue.name for queue in queues]}"
+            raise ConfigError(message)
+        self._schedules: dict[str, Schedule] = {}
         self._stack: AsyncExitStack | None = None
         self._client: Client | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -103,7 +119,7 @@ class Runtime(Actors, Generic[S]):
         try:
             url = await stack.enter_async_context(opening.server(resolve_url(self.url)))
             store = await stack.enter_async_context(opening.store(url, self.keys, self._retention, self._events_max))
-            self._client = await stack.enter_async_context(opening.client(store, self._run_sync))
+            self._client = await stack.enter_async_context(opening.client(store, self._run_sync, self.queues))
         except BaseException:
             self._opened_in = 0
             await stack.aclose()
@@ -183,6 +199,24 @@ class Runtime(Actors, Generic[S]):
         """Return a handle from a saved id, its result as plain JSON data; use `actor.job(id)` for a typed one."""
         return self.client().handle(job_id, None)
 
+    def schedule(
+        self, name: str, message: Message[Any], *, cron: str | None = None, every: float | timedelta | None = None, zone: str = "UTC",
+        misfire: str = "skip",
+    ) -> None:  # fmt: skip
+        """Declare that a message is sent again and again; workers store it when they start. See `Schedules.add`.
+
+        A schedule that is gone from the code goes on until `rt.schedules.remove`. Raises InvalidOptions, and ConfigError for a name twice.
+        """
+        declared = declare(name, message, cron=cron, every=every, zone=zone, misfire=misfire)
+        if self._schedules.setdefault(name, declared) is not declared:
+            text = f"schedule {name!r} is declared already: give this one another name"
+            raise ConfigError(text)
+
+    @property
+    def schedules(self) -> Schedules:
+        """What is sent by cron or at intervals: add, list, pause, resume and remove schedules."""
+        return Schedules(self.client)
+
     # -- running -------------------------------------------------------------------------------------------------------------------
 
     @property
@@ -244,6 +278,7 @@ class Runtime(Actors, Generic[S]):
             middleware=self._middleware,
             state=state,
             kind=kind,
+            schedules=list(self._schedules.values()),
             rebuild=lambda parts: Message(self.registered[parts[0]], parts[1], parts[2]),
         )
 
@@ -260,6 +295,26 @@ class Runtime(Actors, Generic[S]):
         from . import fleet  # noqa: PLC0415 - loads redis
 
         return await fleet.workers(self.client().store, self.lease_s * 1000)
+
+    async def explain(self, job_id: str) -> Explanation:
+        """Return why a job waits, in words and in data, by the rules that the next claim goes by. Raises JobNotFound."""
+        from . import explain  # noqa: PLC0415 - loads redis
+
+        def attempts_of(actor: str) -> int | None:
+            known = self.registered.get(actor)
+            return None if known is None or known.definition.kind == "remote" else known.definition.retry.attempts
+
+        return await explain.explain(self.client().store, job_id, lease_ms=self.lease_s * 1000, attempts_of=attempts_of)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Find the jobs that ended as failed, let them run again, or forget them."""
+        return DeadLetters(self.client, self.registered)
+
+    @property
+    def control(self) -> Control:
+        """Pause and resume queues, actors and keys, and change limits, for the whole fleet."""
+        return Control(lambda: self.client().store)
 
     def address(self) -> str:
         """Return the server's address without its password."""

@@ -11,25 +11,28 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .keys import Keys
+
+
+PRELUDE: Final = ("_prelude.lua", "_gates.lua", "_turns.lua", "_moves.lua")
+
 
 @dataclass(frozen=True)
 class Script:
-    """One verb. `keys` are the partition's own, before those of each queue; `flags` are of the server's `#!lua` line."""
+    """One verb. It gets every key of the partition, then those of each queue; `flags` are of the server's `#!lua` line."""
 
     name: str
-    keys: tuple[str, ...]
     arguments: tuple[str, ...]
     flags: str = "allow-oom"
     file: str = ""
 
     @cached_property
     def source(self) -> str:
-        """The whole text that the server gets: shebang, prelude, verb."""
+        """The whole text that the server gets: shebang, what all verbs share, verb."""
         folder = resources.files("angelrt") / "lua"
-        prelude = (folder / "_prelude.lua").read_text(encoding="utf-8")
-        verb = (folder / f"{self.file or self.name}.lua").read_text(encoding="utf-8")
+        texts = [(folder / name).read_text(encoding="utf-8") for name in (*PRELUDE, f"{self.file or self.name}.lua")]
         shebang = f"#!lua flags={self.flags}" if self.flags else "#!lua"
-        return f"{shebang}\n{prelude}\n{verb}"
+        return "\n".join([shebang, *texts])
 
     @cached_property
     def sha(self) -> str:
@@ -37,34 +40,55 @@ class Script:
         return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
-_SETTLE_KEYS: Final = (
-    *("jobs", "runs", "blobs", "results", "notes", "held", "watch", "completed", "failed", "cancelled", "queues", "stats", "events"),
-)
 _SETTLE_ARGUMENTS: Final = (
-    *("now_ms", "events_max", "worker", "inbox", "completed_age_ms", "completed_max", "failed_age_ms", "failed_max"),
+    *("now_ms", "events_max", "worker", "completed_age_ms", "completed_max", "failed_age_ms", "failed_max"),
     *("cancelled_age_ms", "cancelled_max", "runs"),
 )
 
-ENQUEUE: Final = Script("enqueue", ("jobs", "runs", "blobs", "queues", "stats", "events"), ("now_ms", "events_max"), flags="")
-CLAIM: Final = Script(
-    "claim",
-    ("jobs", "runs", "held", "beats", "stats", "events"),
-    ("now_ms", "events_max", "worker", "token", "lease_ms", "capacity", "resend", "actors"),
-)
-SETTLE: Final = Script("settle", _SETTLE_KEYS, _SETTLE_ARGUMENTS)
-SETTLE_WITH_CHILDREN: Final = Script("settle_with_children", _SETTLE_KEYS, _SETTLE_ARGUMENTS, flags="", file="settle")
-RENEW: Final = Script("renew", ("runs",), ("now_ms", "lease_ms"))
-TICK: Final = Script("tick", ("runs", "held", "stats"), ("now_ms",))
-BEAT: Final = Script("beat", ("beats", "workers"), ("now_ms", "worker", "info"))
-EXPIRE_WORKER: Final = Script(
-    "expire_worker", ("runs", "held", "beats", "workers", "stats", "events"), ("now_ms", "events_max", "worker", "how", "beat_ms")
-)
-WATCH: Final = Script("watch", ("jobs", "results", "watch", "completed", "failed", "cancelled"), ("client",))
-INSPECT: Final = Script("inspect", ("jobs", "runs", "results", "notes", "completed", "failed", "cancelled"), (), flags="no-writes")
+ENQUEUE: Final = Script("enqueue", ("now_ms", "events_max"), flags="")
+CLAIM: Final = Script("claim", ("now_ms", "events_max", "worker", "token", "lease_ms", "capacity", "free", "resend", "actors"))
+SETTLE: Final = Script("settle", _SETTLE_ARGUMENTS)
+SETTLE_WITH_CHILDREN: Final = Script("settle_with_children", _SETTLE_ARGUMENTS, flags="", file="settle")
+RENEW: Final = Script("renew", ("now_ms", "lease_ms"))
+TICK: Final = Script("tick", ("now_ms",))
+BEAT: Final = Script("beat", ("now_ms", "worker", "info"))
+EXPIRE_WORKER: Final = Script("expire_worker", ("now_ms", "events_max", "worker", "how", "beat_ms"))
+CANCEL: Final = Script("cancel", ("now_ms", "events_max", "who"))
+REPLAY: Final = Script("replay", ("now_ms", "events_max"))
+PURGE: Final = Script("purge", ("now_ms", "events_max"))
+CONTROL: Final = Script("control", ("now_ms", "verb", "what", "value"))
+_SCHEDULE_ARGUMENTS: Final = ("now_ms", "events_max", "name", "expected", "new", "previous", "how")
+SCHEDULE: Final = Script("schedule", _SCHEDULE_ARGUMENTS, flags="")
+UNSCHEDULE: Final = Script("unschedule", _SCHEDULE_ARGUMENTS, file="schedule")
+WATCH: Final = Script("watch", ("client",))
+INSPECT: Final = Script("inspect", (), flags="no-writes")
+EXPLAIN: Final = Script("explain", ("now_ms", "id", "actors"), flags="no-writes")
 
 SCRIPTS: Final = {
-    script.name: script for script in (ENQUEUE, CLAIM, SETTLE, SETTLE_WITH_CHILDREN, RENEW, TICK, BEAT, EXPIRE_WORKER, WATCH, INSPECT)
+    script.name: script
+    for script in (
+        *(ENQUEUE, CLAIM, SETTLE, SETTLE_WITH_CHILDREN, RENEW, TICK, BEAT, EXPIRE_WORKER, CANCEL),
+        *(REPLAY, PURGE, CONTROL, SCHEDULE, UNSCHEDULE, WATCH, INSPECT, EXPLAIN),
+    )
 }
+
+
+class QueueIndex:
+    """Numbers the queues that one call touches, and collects their keys."""
+
+    def __init__(self, keys: Keys) -> None:
+        """Begin with no queue."""
+        self._keys = keys
+        self._index: dict[str, int] = {}
+        self.keys: list[str] = []
+
+    def __call__(self, queue: str) -> int:
+        """Return the number of a queue, from 1."""
+        found = self._index.get(queue)
+        if found is None:
+            found = self._index[queue] = len(self._index) + 1
+            self.keys.extend(self._keys.queue(queue))
+        return found
 
 
 def as_eval(script: Script, command: Sequence[Any]) -> list[Any]:

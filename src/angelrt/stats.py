@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PER_OCTAVE: Final = 4
 LOWEST_MS: Final = 1 / 16
 BUCKETS: Final = 128
-WORDS: Final = ("sent", "completed", "failed", "cancelled", "retried", "snoozed", "released", "lost")
+WORDS: Final = ("sent", "completed", "failed", "cancelled", "retried", "snoozed", "released", "lost", "expired")
 BUCKET_NAMES: Final = {letter: tuple(f"{letter}{index}" for index in range(BUCKETS)) for letter in "pr"}
 
 
@@ -70,6 +70,7 @@ class Figures(View):
     snoozed: int = 0
     released: int = 0
     lost: int = 0
+    expired: int = 0
     pickup_p50_ms: float | None = None
     pickup_p99_ms: float | None = None
     run_p50_ms: float | None = None

@@ -28,6 +28,7 @@ from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES, EVENTS_MAX,
 from .errors import RedisFull, RedisRefused, RedisUnavailable
 from .job import blob_field
 from .link import Link, LinkLost, pause_s
+from .scripts import QueueIndex
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -48,7 +49,10 @@ EXPIRE_PAGE: Final = 500
 
 
 class NewJob(NamedTuple):
-    """A job on its way into a queue. `when` is '' for now, '+ms' for a delay, 'ms' for a time; `blob` is a payload kept apart."""
+    """A job on its way into a queue.
+
+    `when` is '' for now, '+ms' for a delay, 'ms' for a time; `blob` is a payload kept apart, `flow` what may hold the job back.
+    """
 
     queue: str
     id: str
@@ -56,6 +60,7 @@ class NewJob(NamedTuple):
     priority: int | None = None
     when: str = ""
     blob: bytes | None = None
+    flow: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -96,6 +101,7 @@ class Verdict(NamedTuple):
     pickup_word: str
     run_word: str
     children: tuple[NewJob, ...] = ()
+    gates: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -124,25 +130,9 @@ class Placed(NamedTuple):
     note: bytes
 
 
-class _QueueIndex:
-    """Numbers the queues that one call touches, and collects their keys."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-        self._index: dict[str, int] = {}
-        self.keys: list[str] = []
-
-    def __call__(self, queue: str) -> int:
-        found = self._index.get(queue)
-        if found is None:
-            found = self._index[queue] = len(self._index) + 1
-            self.keys.extend(self._keys.queue(queue))
-        return found
-
-
-def evalsha(keys: Keys, script: Script, queue_keys: Sequence[str], arguments: Sequence[Any], stats_key: str) -> list[Any]:
+def evalsha(keys: Keys, script: Script, queue_keys: Sequence[str], arguments: Sequence[Any], now_ms: float) -> list[Any]:
     """Return the EVALSHA command of a script; shared with the lease thread, which has a connection of its own."""
-    own = [stats_key if name == "stats" else keys.key(name) for name in script.keys]
+    own = keys.own(now_ms)
     return ["EVALSHA", script.sha, len(own) + len(queue_keys), *own, *queue_keys, *arguments]
 
 
@@ -165,18 +155,14 @@ class Store:
 
     # -- verbs ---------------------------------------------------------------------------------------------------------------------
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> list[int]:
+    async def enqueue(self, jobs: Sequence[NewJob]) -> list[int | bytes]:
         """Put up to BATCH_MAX_JOBS jobs into their queues; 1 for each that is stored as sent, 0 for an id of another record.
+
+        For one whose unique key is taken: the id of the job that has it, behind `!` where the send is to be refused.
 
         Raises RedisUnavailable after ten seconds without an answer, RedisFull at the server's memory limit.
         """
-        index = _QueueIndex(self.keys)
-        arguments = [self._now(), self._events_max]
-        for job in jobs:
-            arguments.extend(_job_arguments(index, job))
-        command = self._command(scripts.ENQUEUE, index.keys, arguments)
-        blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
-        return cast("list[int]", await self._run(scripts.ENQUEUE, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S))
+        return cast("list[int | bytes]", await self._with_jobs(scripts.ENQUEUE, [], jobs))
 
     async def settle(
         self, worker: str, verdicts: Sequence[Verdict], *, deadline_s: float | None = None, blob_min_bytes: int = BLOB_MIN_BYTES
@@ -186,11 +172,11 @@ class Store:
         Results over `blob_min_bytes` go past Lua. At the memory limit the server refuses that way, so they go through Lua then: slow,
         but running work drains. Raises RedisFull only for verdicts with children.
         """
-        index = _QueueIndex(self.keys)
+        index = QueueIndex(self.keys)
         runs, children, blobs = self._verdict_arguments(index, verdicts, blob_min_bytes)
         kept = self._retention
         limits = [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
-        arguments: list[Any] = [self._now(), self._events_max, worker, self.keys.inbox(""), *limits, len(verdicts), *runs, *children]
+        arguments: list[Any] = [self._now(), self._events_max, worker, *limits, len(verdicts), *runs, *children]
         script = scripts.SETTLE_WITH_CHILDREN if children else scripts.SETTLE
         command = self._command(script, index.keys, arguments)
         try:
@@ -201,7 +187,7 @@ class Store:
             return await self.settle(worker, verdicts, deadline_s=deadline_s, blob_min_bytes=BATCH_MAX_BYTES)
 
     def _verdict_arguments(
-        self, index: _QueueIndex, verdicts: Sequence[Verdict], blob_min_bytes: int
+        self, index: QueueIndex, verdicts: Sequence[Verdict], blob_min_bytes: int
     ) -> tuple[list[Any], list[Any], list[Any]]:
         """Return the arguments of runs and of children, and what is stored apart."""
         runs: list[Any] = []
@@ -213,7 +199,7 @@ class Store:
                 blobs += (f"{verdict.id}={verdict.token}", payload)
                 payload = b"\1"
             runs += (index(verdict.queue), verdict.id, verdict.token, verdict.code, verdict.delay_ms, payload)
-            runs += (verdict.label, verdict.pickup_word, verdict.run_word, len(verdict.children))
+            runs += (verdict.label, verdict.pickup_word, verdict.run_word, verdict.gates, len(verdict.children))
             for child in verdict.children:
                 children.extend(_job_arguments(index, child))
                 if child.blob is not None:
@@ -221,13 +207,15 @@ class Store:
         return runs, children, blobs
 
     async def claim(
-        self, link: Link, worker: str, token: str, *, queues: Sequence[str], lease_ms: int, capacity: int, actors: bytes, block: bool
-    ) -> Claimed:
+        self, link: Link, worker: str, token: str, *,
+        queues: Sequence[str], lease_ms: int, capacity: int, free: int, actors: bytes, block: bool,
+    ) -> Claimed:  # fmt: skip
         """Lease up to `capacity` jobs under one token; with `block`, first wait up to a second for the marker of one of the queues.
 
+        Jobs with gates come only while less than `free` are leased: claimed ahead of a slot, they would hold their gates and not run.
         A call whose answer is lost is sent again at once with the same token and gets what that token already holds.
         """
-        index = _QueueIndex(self.keys)
+        index = QueueIndex(self.keys)
         for queue in queues:
             index(queue)
         wake = ["BZPOPMIN", *(self.keys.queue(queue)[5] for queue in queues), BLOCK_S]
@@ -235,7 +223,7 @@ class Store:
 
         async def attempt() -> Any:
             nonlocal resend
-            arguments = [self._now(), self._events_max, worker, token, lease_ms, capacity, resend, actors]
+            arguments = [self._now(), self._events_max, worker, token, lease_ms, capacity, free, resend, actors]
             command = self._command(scripts.CLAIM, index.keys, arguments)
             before = [wake] if block and not resend else []
             resend = 1
@@ -268,14 +256,13 @@ class Store:
                 return total
             check = ""
 
-    async def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[str]:
-        """Extend leases; return the ids of those that are lost."""
-        command = self.renew_command(leases, lease_ms)
-        return [job_id.decode() for job_id in await self._run(scripts.RENEW, command)]
+    async def renew(self, leases: Sequence[Lease], lease_ms: int) -> tuple[list[str], list[str]]:
+        """Extend leases; return the ids of those that are lost, and of those whose runs were asked to stop."""
+        return renewed(await self._run(scripts.RENEW, self.renew_command(leases, lease_ms)))
 
     def renew_command(self, leases: Sequence[Lease], lease_ms: int) -> list[Any]:
         """Return the command of `renew`, for the lease thread."""
-        index = _QueueIndex(self.keys)
+        index = QueueIndex(self.keys)
         arguments: list[Any] = [self._now(), lease_ms]
         for lease in leases:
             arguments += (index(lease.queue), lease.id, lease.token)
@@ -284,6 +271,43 @@ class Store:
     def beat_command(self, worker: str, info: bytes) -> list[Any]:
         """Return the command of `beat` without registration, for the lease thread."""
         return self._command(scripts.BEAT, [], [self._now(), worker, info])
+
+    async def cancel(self, ids: Sequence[str], who: str) -> list[int]:
+        """Cancel up to BATCH_MAX_JOBS jobs; 1 ended now, 2 asked to stop, 0 ended before, -1 not known. `who` is quoted as in a URL."""
+        arguments = [self._now(), self._events_max, who, *ids]
+        return cast("list[int]", await self._verb(scripts.CANCEL, await self.queues(), arguments, SEND_DEADLINE_S))
+
+    async def replay(self, failures: Sequence[tuple[NewJob, int, str]]) -> tuple[float, list[int | bytes]]:
+        """Let failed jobs (each with its failed_ms and void), some dozens, wait again; returns the server's time in ms, and codes."""
+        index = QueueIndex(self.keys)
+        arguments: list[Any] = [self._now(), self._events_max]
+        for job, failed_ms, void in failures:
+            arguments += (index(job.queue), job.id, failed_ms, job.when, job.record, void, job.flow)
+        blobs = [part for job, *_ in failures if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
+        command = self._command(scripts.REPLAY, index.keys, arguments)
+        reply = await self._run(scripts.REPLAY, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S)
+        return self._server_time(reply[0]), reply[1:]
+
+    async def purge(self, failures: Sequence[tuple[str, int]]) -> list[int]:
+        """Forget failed jobs, some dozens, given as (id, failed_ms); 1 for each that is gone, 0 for another failure or none."""
+        arguments = [self._now(), self._events_max, *(part for failure in failures for part in failure)]
+        return cast("list[int]", await self._verb(scripts.PURGE, [], arguments, SEND_DEADLINE_S))
+
+    async def schedule(
+        self, name: str, expected: str, new: str, jobs: Sequence[NewJob] = (), *, previous: str = "", how: str = ""
+    ) -> tuple[bool, list[int | bytes]]:
+        """Change a schedule's record if its head still is `expected`; tell whether it is as wanted, and what became of the jobs."""
+        queues = await self.queues() if previous and how == "d" else []
+        script = scripts.SCHEDULE if jobs else scripts.UNSCHEDULE
+        reply = await self._with_jobs(script, [name, expected, new, previous, how], jobs, queues)
+        return reply[0] == 1, reply[1:]
+
+    async def control(self, verb: str, what: str, value: str = "", queues: Sequence[str] | None = None) -> None:
+        """Pause, resume or change a limit; see control.lua. A sweep over many lanes takes several calls."""
+        served = await self.queues() if queues is None else queues
+        arguments = [self._now(), verb, what, value]
+        while cursor := await self._verb(scripts.CONTROL, served, arguments, SEND_DEADLINE_S):
+            arguments = [self._now(), "sweep", what, cursor]
 
     async def watch(self, client: str, ids: Sequence[str]) -> list[tuple[str, bytes]]:
         """Return (code, result) per job: c, f, k ended; w the client's inbox will hear of it; m no such job."""
@@ -304,6 +328,10 @@ class Store:
                 full = await self.blob_result(job_id, result)
                 placed.append(Placed(job_id, state.decode(), queue.decode(), float(score or 0), record, run, full, note))
         return placed
+
+    async def explain(self, job_id: str, queues: Sequence[str], actors: str) -> list[Any]:
+        """Return what explain.lua tells of one job."""
+        return cast("list[Any]", await self._verb(scripts.EXPLAIN, queues, [self._now(), job_id, actors], SEND_DEADLINE_S))
 
     # -- plain reads ---------------------------------------------------------------------------------------------------------------
 
@@ -353,6 +381,11 @@ class Store:
         """Return the server's time as last learnt, in milliseconds since 1970."""
         return self.clock() if self.clock else time.monotonic() * 1000 + self._offset_ms
 
+    async def learn_time(self, deadline_s: float) -> None:
+        """Ask the server for its time; raises RedisUnavailable when it does not answer."""
+        seconds, microseconds = (await self.commands(["TIME"], deadline_s=deadline_s))[0]
+        self._server_time(b"%d" % (int(seconds) * 1000 + int(microseconds) // 1000))
+
     def _server_time(self, reply: bytes) -> float:
         now_ms = float(reply)
         self._offset_ms = now_ms - time.monotonic() * 1000
@@ -362,7 +395,7 @@ class Store:
         return f"{self.clock():.3f}" if self.clock else ""
 
     def _command(self, script: Script, queue_keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
-        return evalsha(self.keys, script, queue_keys, arguments, self.keys.stats(self.server_ms()))
+        return evalsha(self.keys, script, queue_keys, arguments, self.server_ms())
 
     def _blob_commands(self, blobs: Sequence[Any]) -> list[list[Any]]:
         key = self.keys.key("blobs")
@@ -371,6 +404,16 @@ class Store:
     async def _verb(self, script: Script, queues: Iterable[str], arguments: Sequence[Any], deadline_s: float | None = None) -> Any:
         queue_keys = [key for queue in queues for key in self.keys.queue(queue)]
         return await self._run(script, self._command(script, queue_keys, arguments), deadline_s=deadline_s)
+
+    async def _with_jobs(self, script: Script, arguments: Sequence[Any], jobs: Sequence[NewJob], queues: Iterable[str] = ()) -> list[Any]:
+        """Call a script whose arguments end in new jobs, whose payloads that are kept apart are stored with them."""
+        index = QueueIndex(self.keys)
+        for queue in queues:
+            index(queue)
+        given = [self._now(), self._events_max, *arguments, *(argument for job in jobs for argument in _job_arguments(index, job))]
+        blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
+        command = self._command(script, index.keys, given)
+        return cast("list[Any]", await self._run(script, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S))
 
     async def _run(self, script: Script, command: list[Any], blobs: Sequence[list[Any]] = (), *, deadline_s: float | None = None) -> Any:
         async def attempt() -> Any:
@@ -434,8 +477,14 @@ class Store:
         return Claimed(now_ms, float(reply[1]), reply[2] == 1, parked, deliveries)
 
 
-def _job_arguments(index: _QueueIndex, job: NewJob) -> tuple[Any, ...]:
-    return index(job.queue), job.id, job.record, "" if job.priority is None else job.priority, job.when
+def renewed(reply: list[Any]) -> tuple[list[str], list[str]]:
+    """Return the ids of lost leases, and of runs that were asked to stop, out of the answer of `renew`."""
+    ids = [job_id.decode() for job_id in reply[1:]]
+    return ids[: reply[0]], ids[reply[0] :]
+
+
+def _job_arguments(index: QueueIndex, job: NewJob) -> tuple[Any, ...]:
+    return index(job.queue), job.id, job.record, "" if job.priority is None else job.priority, job.when, job.flow
 
 
 def refusal(error: ResponseError, url: str) -> Exception:

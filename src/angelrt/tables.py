@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from .control import Pause, Rule
+    from .dead_letters import DeadLetterPage
     from .doctor import Finding
+    from .explain import Explanation
     from .job import JobInfo, WorkerInfo
     from .runtime import Runtime
     from .stats import Figures, Stats
@@ -26,6 +29,27 @@ LEVEL_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 def error(reason: Exception) -> None:
     """Show an error as its text."""
     Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(reason)), soft_wrap=True)
+
+
+def explanation(console: Console, found: Explanation) -> None:
+    """Show why a job waits."""
+    where = f" in queue {found.queue}" if found.queue else ""
+    console.print(f"Job {found.id} of actor {found.actor}{where} is {found.status}:", highlight=False)
+    for reason in found.reasons:
+        console.print(f"  - {reason.text}", highlight=False, soft_wrap=True, markup=False)
+    if found.expected_at:
+        console.print(f"Expected to begin: {found.expected_at:%Y-%m-%d %H:%M:%S} UTC", highlight=False)
+
+
+def limits(console: Console, rules: Iterable[Rule], pauses: Iterable[Pause]) -> None:
+    """Show limits and pauses."""
+    table = Table("limit", "holds", "declared", box=box.SIMPLE)
+    for rule in rules:
+        table.add_row(Text(rule.name), rule.limit, rule.declared or "the same")
+    console.print(table if table.rows else "No worker has declared a limit.")
+    for pause in pauses:
+        why = f": {pause.reason}" if pause.reason else ""
+        console.print(f"{pause.kind} {pause.name} is {pause.how} since {pause.at:%Y-%m-%d %H:%M:%S} UTC by {pause.by}{why}", markup=False)
 
 
 def banner(rt: Runtime[Any], worker: Worker) -> str:
@@ -121,6 +145,19 @@ def job(console: Console, info: JobInfo) -> None:
         if value:
             table.add_row(name, Text(value))
     console.print(table)
+
+
+def dead_letters(console: Console, page: DeadLetterPage) -> None:
+    """Show a page of jobs that failed."""
+    table = _table(f"Failed jobs: {len(page.letters):,} of {page.total:,}", "failed", "job", "queue", "actor", *_right("attempts"), "error")
+    for one in page.letters:
+        lines = one.error.message.splitlines() or [""]
+        table.add_row(
+            _time(one.failed_at), Text(one.id), one.queue, one.actor, str(one.attempts), Text(f"{one.error.type}: {lines[0]}")
+        )  # fmt: skip
+    console.print(table)
+    if page.before:
+        console.print(f"More: --before {page.before}", highlight=False, markup=False, soft_wrap=True)
 
 
 def findings(console: Console, found: Iterable[Finding]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import unquote
 
 import orjson
 from pydantic_core import from_json
@@ -17,7 +18,6 @@ from .job import (
     Progress,
     at_ms,
     id_time_ms,
-    rank_priority,
     read_record,
 )
 
@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 
     from .store import Placed
 
-ENDINGS: Final = {"r": "retried", "s": "snoozed", "l": "lost", "x": "released"}
-WAITING: Final = ("ready", "lane")
+ENDINGS: Final = {"r": "retried", "s": "snoozed", "l": "lost", "x": "released", "f": "failed"}
 ENDED: Final = ("completed", "failed", "cancelled")
 
 
 class Run(NamedTuple):
-    """The stored state of a run: `token worker rank deliveries attempts losses started_ms history`."""
+    """The stored state of a run: `token worker rank deliveries attempts losses started_ms flow history`."""
 
     token: str
     worker: str
@@ -41,13 +40,14 @@ class Run(NamedTuple):
     attempts: int
     losses: int
     started_ms: float
+    flow: str
     history: str
 
 
 def read_run(stored: bytes) -> Run:
     """Return the fields of a run's stored form."""
-    token, worker, rank, deliveries, attempts, losses, started, history = stored.decode().split(" ", 7)
-    return Run(token, worker, float(rank), int(deliveries), int(attempts), int(losses), float(started), history)
+    token, worker, rank, deliveries, attempts, losses, started, flow, history = stored.decode().split(" ", 8)
+    return Run(token, worker, float(rank), int(deliveries), int(attempts), int(losses), float(started), flow, history)
 
 
 def read_outcome(stored: bytes) -> tuple[Run, bytes]:
@@ -63,10 +63,10 @@ def not_found(job_id: str) -> str:
 
 def result_of(job_id: str, code: str, stored: bytes, decode: Callable[[bytes], Any]) -> Any:
     """Return the result of a job that completed. Raises JobFailed or JobCancelled for one that did not."""
-    if code == "k":
-        message = f"job {job_id} was cancelled"
-        raise JobCancelled(message)
     run, payload = read_outcome(stored)
+    if code == "k":
+        message = f"job {job_id} {why_cancelled(run.flow)}"
+        raise JobCancelled(message)
     if code == "c":
         return decode(payload)
     failure = orjson.loads(payload)
@@ -78,6 +78,18 @@ def result_of(job_id: str, code: str, stored: bytes, decode: Callable[[bytes], A
         remote_traceback=failure["traceback"],
         attempts=run.attempts,
     )
+
+
+def why_cancelled(flow: str) -> str:
+    """Return in words why a job was cancelled: who did it, or that it expired."""
+    items = flow.split(",")
+    if "e" in items:
+        return "was cancelled: it had not begun before it expired"
+    replaced = next((item[1:] for item in items if item[0] == "o"), "")
+    if replaced:
+        return f"was replaced by job {replaced}, which does the same work"
+    who = next((item[1:] for item in items if item[0] == "k"), "")
+    return f"was cancelled by {unquote(who)}" if who else "was cancelled"
 
 
 def job_info(placed: Placed, blob: bytes | None) -> JobInfo:
@@ -94,15 +106,15 @@ def job_info(placed: Placed, blob: bytes | None) -> JobInfo:
         id=placed.id,
         type=record.actor,
         payload=from_json(record.arguments or blob or b"{}"),
-        priority=record.meta.get("p", rank_priority(run.rank) if run else _priority(placed)),
+        priority=record.meta.get("p", PRIORITY_DEFAULT),
         attempts=shown.attempts if shown else 0,
         status=STATUS_OF_STATE[placed.state],
         created_at=at_ms(record.meta.get("e") or id_time_ms(placed.id)),
         processed_at=at_ms(started_ms) if started_ms else None,
         completed_at=at_ms(placed.score) if ended else None,
-        error=_error(payload) if placed.state != "completed" else None,
+        error=error_of(payload) if placed.state != "completed" else None,
         state=placed.state,
-        queue=placed.queue or None,
+        queue=placed.queue or (failed_in(shown.flow) if shown else None),
         due_at=at_ms(placed.score) if placed.state == "delayed" else None,
         deliveries=shown.deliveries if shown else 0,
         worker=shown.worker if shown and started_ms else None,
@@ -111,11 +123,13 @@ def job_info(placed: Placed, blob: bytes | None) -> JobInfo:
     )
 
 
-def _priority(placed: Placed) -> int:
-    return rank_priority(placed.score) if placed.state in WAITING else PRIORITY_DEFAULT
+def failed_in(flow: str) -> str | None:
+    """Return the queue in which a job failed, out of the flow in its result; None for a job that did not fail."""
+    return next((item[1:] for item in flow.split(",") if item.startswith("q")), None)
 
 
-def _error(payload: bytes) -> ErrorInfo | None:
+def error_of(payload: bytes) -> ErrorInfo | None:
+    """Return the error that a result holds; None for one that holds none."""
     if not payload.startswith(b'{"actor":'):
         return None
     failure = orjson.loads(payload)

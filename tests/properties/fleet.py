@@ -15,8 +15,10 @@ from angelrt.job import write_record
 from angelrt.keys import Keys
 from angelrt.store import Lease, NewJob, Store, Verdict
 from angelrt.views import read_outcome, read_run
-from tests.properties import model, observed
+from tests.properties import model, observed, steps
+from tests.properties.guard import Guard
 from tests.properties.lossy import Listener, LossyLink
+from tests.properties.model_parts import Keep as Kept
 from tests.properties.steps import LEASE_MS, QUEUES
 from tests.state import problems, read_state
 
@@ -29,13 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from angelrt.store import Delivery
+    from tests.properties.model_parts import Claimed
     from tests.properties.steps import Fate, JobDraft, VerdictDraft
 
 T = TypeVar("T")
 
 START_MS = 1_763_000_000_000.0
 RETENTION = Retention(completed=Keep(1_000, number=1), failed=Keep(61), cancelled=Keep(64))  # by number, by age, and by age
-KEEPS = {name: model.Keep(keep.age_ms, keep.number) for name in observed.OUTCOMES for keep in [getattr(RETENTION, name)]}
+KEEPS = {name: Kept(keep.age_ms, keep.number) for name in observed.OUTCOMES for keep in [getattr(RETENTION, name)]}
 LONG = b'"' + b"x" * BLOB_MIN_BYTES + b'"'
 SHORT = b'"x"'
 
@@ -54,6 +57,7 @@ class Asked(NamedTuple):
     token: str
     queues: tuple[str, ...]
     capacity: int
+    free: int
     known: frozenset[str]
 
 
@@ -67,8 +71,10 @@ class Fleet:
         self.store.link = self.link = LossyLink(url)
         self.clock_ms = START_MS
         self.store.clock = lambda: self.clock_ms
-        self.model = model.Model(self.clock_ms, KEEPS)
-        self.listener = Listener(url, self.store.keys.inbox(""))
+        self.theme = "all"
+        self.model = model.Model(self.clock_ms, keeps=KEEPS)
+        self.guard = Guard()
+        self.listener = Listener(url, self.store.keys.inbox("").removesuffix("ended:"))
         self.sent: list[NewJob] = []
         self.grants: list[Grant] = []
         self.asked: dict[str, Asked] = {}
@@ -77,6 +83,8 @@ class Fleet:
         self.tokens = 0
         # A script that the server does not know yet takes two calls, and the link would lose the first.
         self.run(self.store.commands(*[["SCRIPT", "LOAD", script.source] for script in scripts.SCRIPTS.values()]))
+        for rule, spec in steps.DECLARED.items():
+            self._control("declare", f"{rule}@q", spec, "")
 
     def close(self) -> None:
         """Remove every key, and close the connections."""
@@ -91,7 +99,10 @@ class Fleet:
         """Check the invariant, and that the server holds what the model says."""
         state = self.run(read_state(self.store, *QUEUES))
         assert problems(state) == []
-        seen, expected = observed.seen(state), observed.expected(self.model)
+        assert sorted(self.listener.news()) == sorted(self.model.news)
+        self.model.news.clear()
+        assert self.guard.breaches(state, self.clock_ms) == []
+        seen, expected = observed.seen(state, self.model), observed.expected(self.model)
         for name in observed.Partition._fields:
             assert getattr(seen, name) == getattr(expected, name), name
 
@@ -136,10 +147,12 @@ class Fleet:
         assert self._real(fate, self.store.beat(worker, info, QUEUES, actors)) == self.clock_ms
         self._model(fate, lambda: self.model.beat(worker, info, QUEUES, actors))
 
-    def claim(self, worker: str, queues: tuple[str, ...], capacity: int, known: str, *, block: bool, fate: Fate, pause_ms: float) -> None:
+    def claim(
+        self, worker: str, queues: tuple[str, ...], capacity: int, free: int, known: str, *, block: bool, fate: Fate, pause_ms: float
+    ) -> None:
         """Claim, with the marker where there is one; time may pass before a lost call is sent again."""
         self.tokens += 1
-        self.asked[worker] = Asked(f"t{self.tokens}", queues, capacity, frozenset(known))
+        self.asked[worker] = Asked(f"t{self.tokens}", queues, capacity, min(free, capacity), frozenset(known))
         self._claim(worker, fate, block=block, pause_ms=pause_ms)
 
     def claim_again(self, pick: int) -> None:
@@ -160,6 +173,19 @@ class Fleet:
         if self.batches:
             self._settle(*self.batches[-1 - pick % min(len(self.batches), 3)], "")
 
+    def cancel(self, chosen: list[int], fate: Fate, *, running: bool) -> None:
+        """Cancel jobs, some that run or wherever they are, one that never was among them."""
+        known = [job_id for job_id, job in self.model.jobs.items() if job.token] if running else [job.id for job in self.sent]
+        ids = [*{known[pick % len(known)]: None for pick in chosen if known}, "nobody"]
+        expected = self._model(fate, lambda: self.model.cancel(ids, "me"))
+        assert self._real(fate, self.store.cancel(ids, "me")) == expected
+
+    def control(self, change: tuple[str, str], pick: int, fate: Fate) -> None:
+        """Pause, resume, or change a limit to one that its rule may have."""
+        verb, what = change
+        specs = steps.SPECS.get(what.partition("@")[0], ("{}",))
+        self._control(verb, what, specs[pick % len(specs)] if verb != "resume" else "", fate)
+
     def renew(self, chosen: list[int], fate: Fate) -> None:
         """Renew leases, the latest more often than old ones, lost ones among them."""
         if self.grants:
@@ -172,7 +198,8 @@ class Fleet:
     def pass_time(self, pause_ms: float | str, then: str, queues: tuple[str, ...], fate: Fate) -> None:
         """Let time pass, or go to the very moment at which something is due or next to it; then tick, or forget what is too old."""
         if isinstance(pause_ms, str):
-            due_ms = self.model.next_due_ms(QUEUES) - 0.125 * (pause_ms == "until just before")
+            next_ms = self.model.next_open_ms(QUEUES) if pause_ms == "until a gate opens" else self.model.next_due_ms(QUEUES)
+            due_ms = next_ms - 0.125 * (pause_ms == "until just before")
             pause_ms = max(due_ms - self.clock_ms, 0)
         self._pass(pause_ms)
         if then == "tick":
@@ -211,8 +238,13 @@ class Fleet:
         number = len(self.sent)
         record = write_record(draft.actor, f"{number % 10_000:04}", {}, b"" if draft.is_long else SHORT)
         job = NewJob(draft.queue, f"{draft.letter}{number}", record, draft.priority, when, LONG if draft.is_long else None)
+        job = job._replace(flow=steps.flow_of(steps.THEMES[self.theme][draft.flow], draft.queue, self.clock_ms))
         self.sent.append(job)
         return job
+
+    def _control(self, verb: str, what: str, value: str, fate: Fate) -> None:
+        self._model(fate, lambda: self.model.control(verb, what, value))
+        self._real(fate, self.store.control(verb, what, value, sorted(self.model.queues)))
 
     def _enqueue(self, jobs: list[NewJob], fate: Fate) -> None:
         expected = self._model(fate, lambda: self.model.enqueue(jobs))
@@ -224,10 +256,11 @@ class Fleet:
         block = block and marked is not None  # without a marker the server would let us wait
         if block and marked and fate != "request lost":
             self.model.wakes.remove(marked)
-        options: dict[str, Any] = {"queues": asked.queues, "lease_ms": LEASE_MS, "capacity": asked.capacity}
+        options: dict[str, Any] = {"queues": asked.queues, "lease_ms": LEASE_MS, "capacity": asked.capacity, "free": asked.free}
         actors = "\0".join(("", *sorted(asked.known), "")).encode()
+        self.guard.is_one_claim = fate != "reply lost"
 
-        def claim_in_model(*, resend: bool) -> model.Claimed:
+        def claim_in_model(*, resend: bool) -> Claimed:
             return self.model.claim(worker, asked.token, known=asked.known, resend=resend, **options)
 
         expected = None if fate == "request lost" else claim_in_model(resend=False)
@@ -237,7 +270,7 @@ class Fleet:
         if fate or expected is None:
             expected = claim_in_model(resend=True)
         assert [delivery.id.decode() for delivery in claimed.deliveries] == expected.ids
-        assert claimed[:4] == (self.clock_ms, expected.next_due_ms, expected.again, expected.parked)
+        assert claimed[:4] == (self.clock_ms, expected.next_due_ms, expected.again, expected.missing)
         for delivery in claimed.deliveries:
             self._check_delivery(worker, asked.token, delivery)
 
@@ -246,7 +279,7 @@ class Fleet:
         assert (delivery.record, delivery.queue.decode(), int(delivery.rank)) == (job.record, job.queue, job.rank)
         run = read_run(delivery.run)
         assert (run.token, run.worker, run.rank, run.started_ms) == (token, worker, job.rank, job.started_ms)
-        assert (run.deliveries, run.attempts, run.losses) == (job.deliveries, job.attempts, job.losses)
+        assert (run.deliveries, run.attempts, run.losses, run.flow) == (job.deliveries, job.attempts, job.losses, job.flow)
         grant = Grant(worker, Lease(job.queue, delivery.id.decode(), token), f"{job.queue}|{job.actor}")
         if grant not in self.grants:
             self.grants.append(grant)
@@ -277,12 +310,14 @@ class Fleet:
             payload = (LONG if draft.is_long else SHORT) if draft.code in "cfgr" else b""
             of_this = tuple(map(self._new_job, children)) if draft.code == "c" else ()
             children = [] if of_this else children
-            verdicts.append(Verdict(*grant.lease, draft.code, draft.delay_ms, payload, grant.label, "p3", "r7", of_this))
+            words = ("p3", "r7") if draft.has_begun and draft.code not in "gw" else ("", "")
+            if draft.code == "w":
+                payload = (steps.flow_of("cw,rw,x5000", grant.lease.queue, self.clock_ms)).encode()
+            verdicts.append(Verdict(*grant.lease, draft.code, draft.delay_ms, payload, grant.label, *words, of_this, draft.gates))
         self.batches.append((worker, verdicts))
         self._settle(worker, verdicts, fate)
 
     def _settle(self, worker: str, verdicts: list[Verdict], fate: Fate) -> None:
+        self.guard.settle(verdicts)
         expected = self._model(fate, lambda: self.model.settle(worker, verdicts))
         assert self._real(fate, self.store.settle(worker, verdicts)) == expected
-        assert self.listener.news() == self.model.news
-        self.model.news.clear()

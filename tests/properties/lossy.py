@@ -18,13 +18,15 @@ PONG_WITHIN_S = 10.0
 
 
 class LossyLink(Link):
-    """A real link that meets its next `fate` once: the request never arrives, or it is carried out and the reply never comes."""
+    """A real link whose next script meets its `fate` once: the request never arrives, or it is carried out and the reply never comes."""
 
     fate: Fate = ""
     on_loss: Callable[[], None] = staticmethod(lambda: None)
 
     async def call(self, *commands: Sequence[Any]) -> list[Any]:
         """Send commands, or not, and return their replies, or raise LinkLost."""
+        if all(command[0] != "EVALSHA" for command in commands):
+            return await super().call(*commands)
         fate, self.fate = self.fate, ""
         replies = [] if fate == "request lost" else await super().call(*commands)
         if fate:
@@ -34,22 +36,22 @@ class LossyLink(Link):
 
 
 class Listener:
-    """Hears on every inbox of a namespace."""
+    """Hears on every channel of a namespace."""
 
-    def __init__(self, url: str, inbox: str) -> None:
-        """Subscribe; `inbox` is what all inboxes begin with."""
-        self._inbox = inbox
+    def __init__(self, url: str, tag: str) -> None:
+        """Subscribe; `tag` is what all channels begin with."""
+        self._tag = tag
         self._redis = Redis.from_url(url, protocol=2)
         self._pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
-        self._pubsub.psubscribe(f"{inbox}*")
+        self._pubsub.psubscribe(f"{tag}*")
         assert self._next()["type"] == "psubscribe"
 
     def news(self) -> list[tuple[str, str]]:
-        """Return (client, job id) of everything that was announced since the last call."""
+        """Return (channel, job id) of everything that was announced since the last call."""
         self._pubsub.ping()
         heard: list[tuple[str, str]] = []
         while (message := self._next())["type"] != "pong":
-            heard.append((message["channel"].decode().removeprefix(self._inbox), message["data"].decode()))
+            heard.append((message["channel"].decode().removeprefix(self._tag), message["data"].decode()))
         return heard
 
     def close(self) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from angelrt.job import blob_field
 from angelrt.views import read_outcome, read_run
-from tests.properties.model import DEFAULT_PRIORITY, PRIORITY_STEP, WAITING, Ended, Event, Outcome, lane_of
+from tests.properties.model_gates import Counted, is_gate
+from tests.properties.model_parts import DEFAULT_PRIORITY, NOTHING, PRIORITY_STEP, WAITING, Ended, Event, Outcome, rule_of
 
 if TYPE_CHECKING:
     from collections import Counter
 
-    from tests.properties.model import Job, Model
+    from tests.properties.model import Model
+    from tests.properties.model_parts import Job
     from tests.state import State
 
 APART: Final = b"\1"
@@ -33,12 +36,17 @@ class Seen(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """All that can be seen of a namespace; of `opens`, the marks of lanes in which jobs wait, since others have no effect."""
+    """All that can be seen of a namespace; of what was counted at gates, what still counts."""
 
     jobs: dict[str, Seen]
     queues: set[str]
     wakes: set[str]
     opens: dict[tuple[str, str], float]
+    holders: set[tuple[str, str]]
+    counted: dict[str, Counted]
+    rules: dict[str, str]
+    paused: set[str]
+    watched: dict[str, float]
     beats: dict[str, float]
     workers: dict[str, bytes]
     watchers: dict[str, list[str]]
@@ -52,7 +60,18 @@ def expected(model: Model) -> Partition:
         jobs={job_id: _expected_job(job) for job_id, job in model.jobs.items()},
         queues=model.queues,
         wakes=model.wakes,
-        opens={(queue, lane_of(actor)): ms for (queue, actor), ms in model.opens.items() if model.lane(queue, actor)},
+        opens={(queue, lane_of(lane)): ms if is_gate(lane) else -ms for (queue, lane), ms in model.opens.items()},
+        holders={
+            (lane_of(gate.name), job_id)
+            for job_id, job in model.jobs.items()
+            if job.place == "leased"
+            for gate in job.gates
+            if not gate.is_rate
+        },
+        counted=_telling({lane_of(gate): (rule_of(gate), counted) for gate, counted in model.counted.items()}, model),
+        rules=model.rules,
+        paused=model.paused,
+        watched={job_id: job.watched_ms for job_id, job in model.jobs.items() if job.watched_ms is not None},
         beats=model.beats,
         workers=model.workers,
         watchers=model.watchers,
@@ -61,28 +80,67 @@ def expected(model: Model) -> Partition:
     )
 
 
+def lane_of(lane: str) -> str:
+    """Return the name of the lane of an actor or of a gate."""
+    if is_gate(lane):
+        return _digest(rule_of(lane))[:8] + _digest(lane)[:12]
+    return _digest(lane)[:12]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _telling(found: dict[str, tuple[str, Counted]], model: Model) -> dict[str, Counted]:
+    """Return of the states of gates, given by lane, what has not passed."""
+    telling: dict[str, Counted] = {}
+    for lane, (rule, counted) in found.items():
+        limit = model.limit(rule)
+        times = (counted.hold_ms * (counted.hold_ms > model.now_ms), counted.full_ms * (counted.full_ms > model.now_ms))
+        slices = counted.taken(limit, model.now_ms) if limit and limit.window_ms else {}
+        telling[lane] = Counted(*times, {int(till): tokens for till, tokens in slices.items()})
+    return {lane: counted for lane, counted in telling.items() if counted != Counted()}
+
+
 def _expected_job(job: Job) -> Seen:
     if job.place not in (*WAITING, "leased"):
         return Seen(job.record, job.blob, job.place, job.score, None, "", (), job.outcome, job.note)
-    run = (job.worker, job.deliveries, job.attempts, job.losses, job.started_ms, job.history)
-    return Seen(job.record, job.blob, f"{job.place}:{job.queue}", job.score, job.priority, job.token, run, job.outcome, job.note)
+    run = (job.worker, job.deliveries, job.attempts, job.losses, job.started_ms, job.flow, job.history)
+    place = f"{job.place}:{job.queue}" + (f":{lane_of(job.lane)}" if job.place == "lane" else "")
+    return Seen(job.record, job.blob, place, job.score, job.priority, job.token, run, job.outcome, job.note)
 
 
-def seen(state: State) -> Partition:
+def seen(state: State, model: Model) -> Partition:
     """Return what is seen; a job that stands in several places shows all of them."""
     queues = state.queues.items()
-    lanes = {(name, waiter.lane) for name, queue in queues for waiter in queue.lanes}
     return Partition(
         jobs={job_id: _seen_job(state, job_id, places) for job_id, places in state.places().items() if job_id in state.jobs},
         queues=set(state.registered),
         wakes={name for name, queue in queues if queue.wake},
-        opens={(name, lane): ms for name, queue in queues for lane, ms in queue.opens.items() if (name, lane) in lanes},
+        opens={(name, lane): ms for name, queue in queues for lane, ms in queue.opens.items()},
+        holders=set(state.holders),
+        counted=_telling({lane: _counted(lane, stored, model) for lane, stored in state.gates.items()}, model),
+        rules={rule: spec.decode() for rule, spec in state.rules.items()},
+        paused=set(state.control),
+        watched={job_id: ms for _, queue in queues for job_id, ms in queue.expires.items()},
         beats=state.beats,
         workers=state.workers,
         watchers={job_id: clients.decode().split(" ") for job_id, clients in state.watch.items()},
         counts=state.stats,
         events=[Event(event.verb, event.worker, event.jobs) for event in state.events],
     )
+
+
+def _counted(lane: str, stored: bytes, model: Model) -> tuple[str, Counted]:
+    """Return the rule and the state of a gate as it is stored: `hold_ms full_ms end_ms:tokens ...`."""
+    hold_ms, full_ms, *slices = stored.decode().split(" ")
+    rule = next((rule for rule in map(_rule, model.rules) if _digest(rule)[:8] == lane[:8]), "")
+    by_end = {int(ends): int(tokens) for ends, tokens in (entry.split(":") for entry in slices)}
+    return rule, Counted(float(hold_ms), float(full_ms), by_end)
+
+
+def _rule(name: str) -> str:
+    return name.rstrip("!~")
 
 
 def _seen_job(state: State, job_id: str, places: list[str]) -> Seen:
@@ -95,7 +153,10 @@ def _seen_job(state: State, job_id: str, places: list[str]) -> Seen:
     run = read_run(stored) if stored else None
     rank = score if place.startswith(("ready", "lane")) else run.rank if run else DEFAULT_PRIORITY * PRIORITY_STEP
     token = run.token if run and not run.token.startswith("!") else ""
-    shown = (run.worker, run.deliveries, run.attempts, run.losses, run.started_ms, _history(run.history)) if run else ("-", 0, 0, 0, 0, ())
+    counters = (run.deliveries, run.attempts, run.losses, run.started_ms, run.flow) if run else (0, 0, 0, 0, NOTHING)
+    shown = (run.worker if run else "-", *counters, _history(run.history) if run else ())
+    if place.startswith("lane"):
+        place += f":{next(waiter.lane for waiter in state.queues[place[5:]].lanes if waiter.id == job_id)}"
     return Seen(record, blob, place, score, int(rank // PRIORITY_STEP), token, shown, _outcome(state, job_id), note)
 
 
@@ -122,4 +183,5 @@ def _outcome(state: State, job_id: str) -> Outcome | None:
     run, payload = read_outcome(result)
     if payload == APART:
         payload = state.blobs.get(f"{job_id}={run.token}", b"")
-    return Outcome(run.token, run.worker, run.deliveries, run.attempts, run.losses, int(run.started_ms), _history(run.history), payload)
+    counters = (run.deliveries, run.attempts, run.losses, int(run.started_ms))
+    return Outcome(run.token.strip("!"), run.worker, *counters, run.flow, _history(run.history), payload)

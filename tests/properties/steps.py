@@ -15,12 +15,46 @@ QUEUES: Final = ("q", "q2")
 WORKERS: Final = ("w1", "w2", "w1x")  # one name begins with another: what one holds must not be taken for the other's
 ACTORS: Final = ("a", "b", "c")
 
+WINDOW_MS: Final = 10_000
+KEYED: Final = "a.k"
+"""Rules, without their queue: so many at a time for each key, so many of the whole queue, a rate with a cost for each key, one without."""
+WHOLE: Final = "all"
+DEAR: Final = "a.k/10s"
+RATE: Final = "all/10s"
+DECLARED: Final = {KEYED: "1", WHOLE: "2", DEAR: "4 10000 4", RATE: "3 10000 2"}
+SPECS: Final = {
+    KEYED: ("1", "2", "3", ""),
+    WHOLE: ("1", "2", "4", ""),
+    DEAR: ("4 10000 4", "2 10000 2", "9 10000 9", ""),
+    RATE: ("3 10000 2", "1 10000 1", "8 10000 3", "5 10000 5", ""),
+}
+PAUSES: Final = ("qq", "aa", "ab", f"g{KEYED}@q=1", f"g{RATE}@q=", f"g{DEAR}@q=1")
+THEMES: Final[dict[str, tuple[str, ...]]] = {
+    "places": ("", "ck1", "ck1", "ck2", "cw", "cw,ck1", "ck1,cw", "ck1,x5000"),
+    "tokens": ("", "rk*1", "rk*1", "rk*2", "rk*3", "rk*3", "rk*4", "rk*9"),
+    "rates": ("", "rw", "rw", "rw", "rk*3,rw", "rk*1", "rw,x5000", "rk*4,x40"),
+    "all": ("", "x40", "ck1", "cw", "rk*2", "rw", "ck1,rk*2", "rw,cw"),
+    "nothing": ("",) * 8,
+}
+"""What may hold the jobs of one history back, in short; `xMS` is so many milliseconds from now. Few kinds, so that jobs meet."""
+_ITEMS: Final = {"ck1": f"c{KEYED}@%s=1", "ck2": f"c{KEYED}@%s=2", "cw": f"c{WHOLE}@%s=", "rk": f"r{DEAR}@%s=1", "rw": f"r{RATE}@%s="}
+
+
+def flow_of(short: str, queue: str, now_ms: float) -> str:
+    """Return the flow of a job of a queue."""
+    items: list[str] = []
+    for item in filter(None, short.split(",")):
+        name, star, cost = item.partition("*")
+        items.append(f"x{now_ms + int(item[1:]):.0f}" if item[0] == "x" else _ITEMS[name] % queue + star + cost)
+    return ",".join(items)
+
+
 Fate = Literal["", "request lost", "reply lost"]
 Step = tuple[str, dict[str, Any]]
 
 
 class JobDraft(NamedTuple):
-    """A job to be sent: its id begins with the letter."""
+    """A job to be sent: its id begins with the letter; `flow` is one of those of the theme."""
 
     letter: str
     queue: str
@@ -28,15 +62,18 @@ class JobDraft(NamedTuple):
     priority: int | None
     when: str
     is_long: bool
+    flow: int
 
 
 class VerdictDraft(NamedTuple):
-    """A verdict on one of the leases of a worker, and whether a note comes before it."""
+    """A verdict on one of the leases of a worker, what it says of its gates, and whether a note comes before it."""
 
     code: str
     delay_ms: int
     is_long: bool
     has_note: bool
+    has_begun: bool
+    gates: str
 
 
 picks = st.integers(0, 999)
@@ -49,15 +86,26 @@ job_drafts = st.sampled_from(
         JobDraft(*parts)
         for parts in product(
             ("m", "a", "z", "\N{SNOWMAN} ", "="),
-            QUEUES,
+            ("q", "q", "q2"),
             ACTORS,
             (None, None, None, 0, 3, 9),
             ("", "", "", "+0", "+40", "+5000", "+12000", "at past", "at soon"),
             (False, False, False, True),
+            range(8),
         )
     ]
 )
-_verdicts = [VerdictDraft(*parts) for parts in product("cccfgkrrrsx", (0, 0, 1, 5_000), (False, True), (False, False, True))]
+_verdicts = [
+    VerdictDraft(*parts)
+    for parts in product(
+        "cccfgkrrrsxxw",
+        (0, 0, 1, 5_000),
+        (False, True),
+        (False, False, True),
+        (False, True, True),
+        ("", "", "u0", "u1", "u5", "h", "h", "u1h"),
+    )
+]
 verdict_drafts = st.tuples(picks, st.sampled_from(_verdicts))
 
 ARGUMENTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
@@ -74,6 +122,7 @@ ARGUMENTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "worker": workers,
         "queues": queue_lists,
         "capacity": st.integers(0, 5),
+        "free": st.sampled_from((9, 9, 9, 0, 1)),
         "known": st.sampled_from(("abc", "abc", "a", "bc", "")),
         "block": st.sampled_from((True, True, False)),
         "fate": fates,
@@ -93,9 +142,19 @@ ARGUMENTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "fate": fates,
     },
     "settle_again": {"pick": picks},
+    "cancel": {"chosen": st.lists(picks, min_size=1, max_size=3), "running": st.booleans(), "fate": fates},
+    "control": {
+        "change": st.sampled_from(
+            [("pause", what) for what in PAUSES]
+            + [("resume", what) for what in PAUSES] * 2
+            + [(verb, f"{rule}@{queue}") for verb in ("declare", "limit") for rule in DECLARED for queue in ("q", "q", "q2")]
+        ),
+        "pick": picks,
+        "fate": fates,
+    },
     "renew": {"chosen": st.lists(picks, min_size=1, max_size=4), "fate": fates},
     "pass_time": {
-        "pause_ms": pauses_ms | st.sampled_from(("until due", "until just before")),
+        "pause_ms": pauses_ms | st.sampled_from(("until due", "until just before", "until a gate opens")),
         "then": st.sampled_from(("nothing", "tick", "forget")),
         "queues": queue_lists,
         "fate": fates,
@@ -107,7 +166,7 @@ ARGUMENTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "fate": fates,
     },
 }
-WEIGHTS: Final = {"claim": 5, "settle": 4, "enqueue": 2, "beat": 2, "pass_time": 2}
+WEIGHTS: Final = {"claim": 6, "settle": 4, "enqueue": 3, "beat": 2, "cancel": 2, "control": 2, "pass_time": 3}
 _of_name: Final = {name: st.tuples(st.just(name), st.fixed_dictionaries(arguments)) for name, arguments in ARGUMENTS.items()}
 steps: st.SearchStrategy[Step] = st.sampled_from([name for name in ARGUMENTS for _ in range(WEIGHTS.get(name, 1))]).flatmap(
     _of_name.__getitem__

@@ -12,7 +12,7 @@ from hypothesis import given
 
 from angelrt import RetryPolicy, job, stats
 from angelrt.retry import MAX_DELAY_S
-from tests.properties import model
+from tests.properties import model_parts as model
 
 EARLIEST_MS = model.EPOCH_MS
 LATEST_MS = int(datetime(2093, 1, 1, tzinfo=UTC).timestamp() * 1000)

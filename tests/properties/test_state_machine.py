@@ -32,8 +32,9 @@ class QueueMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.fleet.close()
 
-    @initialize(drafts=st.lists(steps.job_drafts, min_size=1, max_size=8))
-    def begin(self, drafts: list[steps.JobDraft]) -> None:
+    @initialize(theme=st.sampled_from([*steps.THEMES]), drafts=st.lists(steps.job_drafts, min_size=1, max_size=8))
+    def begin(self, theme: str, drafts: list[steps.JobDraft]) -> None:
+        self.fleet.theme = theme
         self.fleet.enqueue(drafts, "", "")
 
     @rule(step=steps.steps)
@@ -60,7 +61,7 @@ def test_scripts_do_what_the_model_does(server_url: str, monkeypatch: pytest.Mon
     profile = settings()
     options = settings(profile, print_blob=True, phases=PHASES, report_multiple_bugs=False, max_examples=EXAMPLES_A_ROUND)
     first = 0 if profile.derandomize else secrets.randbits(64)
-    for number in range(profile.max_examples // 3):
+    for number in range(profile.max_examples // 2):
         length = FIRST_LENGTHS[number] if number < len(FIRST_LENGTHS) else max(LENGTH_MIN, profile.stateful_step_count)
         machine = seed(first + number)(lambda: QueueMachine(server_url))
         run_state_machine_as_test(machine, settings=settings(options, stateful_step_count=length))  # type: ignore[arg-type]

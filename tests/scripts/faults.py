@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from angelrt.link import Link, LinkLost
-from angelrt.scripts import as_eval
+from angelrt.scripts import PRELUDE, as_eval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LOST_ANSWER: Final = 0
 """In place of a k: the script runs to its end, and its answer is lost."""
 
-SITE: Final = re.compile(r"(?<!function )\b(call|write)\(")
+SITE: Final = re.compile(r"(?<!function )(?<![.\w])(call|write)\(")
+CALLED: Final = re.compile(r"(?<!string\.)(?<!table\.)\b(\w+)\(")
 ABORTED: Final = re.compile(r"ABORTED at ([\d ]+);")
 GUARD: Final = """\
 local redis, __at = (function(server)
@@ -59,7 +60,7 @@ class BreakableScript:
     def __init__(self, script: Script) -> None:
         """Put the guard behind the `#!lua` line, and a number at each site."""
         shebang, _, body = script.source.partition("\n")
-        prelude = (resources.files("angelrt") / "lua" / "_prelude.lua").read_text(encoding="utf-8")
+        prelude = "\n".join((resources.files("angelrt") / "lua" / name).read_text(encoding="utf-8") for name in PRELUDE)
         assert body.startswith(prelude), "a script no longer begins with the prelude"
         self._all: dict[int, Site] = {}
         self._lines = body.splitlines()
@@ -70,11 +71,12 @@ class BreakableScript:
 
     def sites(self) -> dict[int, Site]:
         """Return the sites that the verb can reach: its own, and those of the prelude's functions that it uses."""
+        own = _functions(self._lines[self._verb_begins :])
         reached = set[int]()
         fresh = set(range(self._verb_begins, len(self._lines)))
         while fresh:
             reached |= fresh
-            names = {name for at in fresh for name in re.findall(r"\b(\w+)\(", self._lines[at])}
+            names = {name for at in fresh for name in CALLED.findall(self._lines[at]) if at < self._verb_begins or name not in own}
             fresh = {at for name in names for at in self._functions.get(name, ())} - reached
         return {number: self._all[number] for at in sorted(reached) for number in self._numbers.get(at, ())}
 
@@ -93,11 +95,11 @@ class BreakableScript:
 
 
 def _functions(lines: list[str]) -> dict[str, range]:
-    """Return the lines of each function at the left margin."""
+    """Return the lines of each function, of those that are made lazily, too."""
     found: dict[str, range] = {}
     for begin, line in enumerate(lines):
-        if match := re.match(r"local function (\w+)\(", line):
-            found[match[1]] = range(begin, lines.index("end", begin) + 1)
+        if match := re.match(r"( *)local function (\w+)\(", line):
+            found[match[2]] = range(begin, lines.index(f"{match[1]}end", begin) + 1)
     return found
 
 

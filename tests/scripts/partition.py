@@ -57,9 +57,8 @@ class Partition:
     async def raw(self, script: Script, queues: Sequence[str], *arguments: Any) -> Any:
         """Call a script with arguments of the test's choice, as the store does with its own."""
         keys = [key for queue in queues for key in self.store.keys.queue(queue)]
-        stats = self.store.keys.stats(self.now_ms)
         await self.store.command("SCRIPT", "LOAD", script.source)
-        return await self.store.command(*evalsha(self.store.keys, script, keys, arguments, stats))
+        return await self.store.command(*evalsha(self.store.keys, script, keys, arguments, self.now_ms))
 
     async def key(self, command: str, name: str, *arguments: Any) -> Any:
         """Run a plain command on one of the namespace's own keys."""
@@ -87,11 +86,13 @@ class Partition:
         queues: Sequence[str] = ("q",),
         actors: Sequence[str] = ("a",),
         lease_ms: int = LEASE_MS,
+        free: int | None = None,
     ) -> Claimed:
-        """Claim for a worker that knows some actors, without waiting for the marker."""
+        """Claim for a worker that knows some actors, without waiting for the marker; `free` is as large as `capacity` unless given."""
         known = "\0".join(("", *actors, "")).encode()
+        slots = capacity if free is None else free
         return await self.store.claim(
-            self.link, worker, under, queues=queues, lease_ms=lease_ms, capacity=capacity, actors=known, block=False
+            self.link, worker, under, queues=queues, lease_ms=lease_ms, capacity=capacity, free=slots, actors=known, block=False
         )  # fmt: skip
 
     async def claim_twice(self, capacity: int = 100, **options: Any) -> Claimed:
@@ -103,8 +104,8 @@ class Partition:
         """Settle runs."""
         return await self.store.settle(worker, verdicts)
 
-    async def renew(self, *leases: tuple[str, str], queue: str = "q", lease_ms: int = LEASE_MS) -> list[str]:
-        """Renew leases given as (id, token)."""
+    async def renew(self, *leases: tuple[str, str], queue: str = "q", lease_ms: int = LEASE_MS) -> tuple[list[str], list[str]]:
+        """Renew leases given as (id, token); answer the lost ones, and those asked to stop."""
         return await self.store.renew([Lease(queue, job_id, token) for job_id, token in leases], lease_ms)
 
     async def register(self, worker: str, *actors: str, queues: tuple[str, ...] = ("q",)) -> None:
@@ -126,9 +127,10 @@ def job(
     priority: int | None = None,
     when: str = "",
     blob: bytes | None = None,
+    flow: str = "",
 ) -> NewJob:
     """Return a job as the client writes it; with a blob, its arguments are kept apart."""
-    return NewJob(queue, job_id, b"%b\0none\0%b" % (actor.encode(), b"" if blob else arguments), priority, when, blob)
+    return NewJob(queue, job_id, b"%b\0none\0%b" % (actor.encode(), b"" if blob else arguments), priority, when, blob, flow)
 
 
 def verdict(
@@ -141,9 +143,10 @@ def verdict(
     delay_ms: int = 0,
     children: Sequence[NewJob] = (),
     words: tuple[str, str] = ("p3", "r7"),
+    gates: str = "",
 ) -> Verdict:
     """Return the verdict on a run of actor `a`."""
-    return Verdict(queue, job_id, under, code, delay_ms, payload, f"{queue}|a", *words, tuple(children))
+    return Verdict(queue, job_id, under, code, delay_ms, payload, f"{queue}|a", *words, tuple(children), gates)
 
 
 def ids(claimed: Claimed) -> list[str]:

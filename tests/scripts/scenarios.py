@@ -199,7 +199,7 @@ async def some_leased(part: Partition) -> None:
     part.now_ms += HOUR_MS
 
 
-async def renew_some(part: Partition) -> list[str]:
+async def renew_some(part: Partition) -> tuple[list[str], list[str]]:
     return await part.renew(("j1", "t1"), ("j3", "t1"), ("j2", "t1"), ("due", "t1"))
 
 

@@ -17,8 +17,10 @@ from angelrt.errors import RedisRefused
 from angelrt.scripts import SCRIPTS
 from angelrt.views import read_outcome
 from tests.scripts.faults import FaultyLink, breakable
+from tests.scripts.flow_scenarios import QUEUES
 from tests.scripts.partition import Partition
-from tests.scripts.scenarios import ACTORS, QUEUES, RETENTION, SCENARIOS, WORKERS, done, ended, failed
+from tests.scripts.scenarios import ACTORS, RETENTION, WORKERS, done, ended, failed
+from tests.scripts.schedule_scenarios import EVERY
 from tests.state import breaches, lost, problems
 
 if TYPE_CHECKING:
@@ -30,8 +32,31 @@ if TYPE_CHECKING:
 
 ROUNDS_MAX: Final = 100
 FOR_EVER: Final = Retention(*(Keep(10 * 365 * 86_400) for _ in range(3)))
-ONCE_IN_A_CALL: Final = {"events", "stats"}
-"""Written by each call that gets so far; after an abort they may count the call twice or not at all."""
+ONCE_IN_A_CALL: Final = {"events", "stats", "gates", "gates_void"}
+"""Written by each call that gets so far; after an abort they may count the call twice or, but for tokens, not at all."""
+
+BY_HAND: Final = "if item ~= 'e' then call('ZREM', queue.expires, id) end"
+NEVER: Final = {
+    "replay": {"write('ZADD', queue.expires, place.expires)"},
+    "settle": {"local is_drained = not are_children and call('EXISTS', CONTROL) == 1", "local result = call('HGET', RESULTS, id)"},
+    "enqueue": {
+        "if key and (till == when or (when == 'f' and till == 's')) and call('HGET', UNIQUE, key) == id then call('HDEL', UNIQUE, key) end"
+    },
+    "tick": {BY_HAND},
+    "claim": {
+        BY_HAND,
+        "if state then call('ZREM', queue[state], member) end",
+        "write('ZREM', HOLDERS, holders)",
+        "call('ZREM', queue.leased, id)",
+        "call('ZREM', HELD, worker .. '\\0' .. id)",
+    },
+}
+"""What a verb shares with others and never comes by: a job that is replayed expires no more, time cancels nothing by hand, a job that is
+replaced passes its unique key on; and what only a repetition does, which is not broken off here a second time."""
+
+
+LEFT_RUN: Final = "ended and has a run"
+"""What a claim leaves that breaks off while it mends what another call has left: forgotten with the job."""
 
 
 @pytest.fixture
@@ -51,6 +76,8 @@ class Course:
     final: State
     answer: Any
     payloads: dict[str, bytes]
+    tables: dict[str, dict[str, str]]
+    left_over: list[str]
     broken: list[set[int]]
     delivered: set[str]
 
@@ -77,11 +104,19 @@ async def play(
     if scenario.forgets:
         await part.store.settle("w1", [])
     after = await part.state()
+    tables = {name: await hash_of(part, name) for name in ("unique", "schedules")}
     delivered = await run_the_rest(part)
     final = await part.state()
     payloads = {placed.id: read_outcome(placed.result)[-1] for placed in await part.store.inspect(list(final.results))}
+    left_over = [*map(str, final.holders), *(job_id for queue in final.queues.values() for job_id in queue.expires)]
     await part.clear()
-    return Course(before, after, final, answer, payloads, broken, delivered)
+    return Course(before, after, final, answer, payloads, tables, left_over, broken, delivered)
+
+
+async def hash_of(part: Partition, name: str) -> dict[str, str]:
+    """Read one of the namespace's own hashes."""
+    reply = await part.key("HGETALL", name)
+    return {field.decode(): value.decode() for field, value in zip(reply[::2], reply[1::2], strict=True)}
 
 
 async def run_the_rest(left: Partition) -> set[str]:
@@ -92,6 +127,7 @@ async def run_the_rest(left: Partition) -> set[str]:
     part = Partition(left.store.url, left.store.keys.namespace, FOR_EVER, left.link)
     part.now_ms = left.now_ms + 1
     await part.register("finisher", *ACTORS, queues=QUEUES)
+    await go_on(part)
     delivered: set[str] = set()
     for n in range(ROUNDS_MAX):
         claimed = await part.claim(500, worker="finisher", under=f"end{n}", queues=QUEUES, actors=ACTORS)
@@ -103,10 +139,19 @@ async def run_the_rest(left: Partition) -> set[str]:
                 break
             part.now_ms = max(part.now_ms, claimed.next_due_ms)
     else:
-        pytest.fail(f"{ROUNDS_MAX} claims, and still not everything has run")
+        pytest.fail(f"{ROUNDS_MAX} claims, and still not everything has run: {claimed}, {(await part.state()).queues}")
     for worker in WORKERS:
         await part.store.expire_worker(worker, QUEUES, died=True)
     return delivered
+
+
+async def go_on(part: Partition) -> None:
+    """Take every pause back, and go on with the sweeps that a call has begun and not ended, as housekeeping does."""
+    for what in await part.key("HKEYS", "control"):
+        await part.store.control("resume", what.decode(), "", QUEUES)
+    for rule in await part.key("HKEYS", "rules"):
+        if rule.endswith(b"~"):
+            await part.store.control("sweep", rule.decode().removesuffix("~"), "", QUEUES)
 
 
 def has_ended(state: State) -> set[str]:
@@ -119,10 +164,12 @@ def harm(course: Course, *, resend: bool) -> list[str]:
     found = [f"{name} is in no place after the call" for name in lost(course.after)]
     found += [f"at the end: {problem}" for problem in (problems if resend else breaches)(course.final)]
     unfinished = (course.before.jobs.keys() - has_ended(course.before)) - has_ended(course.final)
+    found += [f"{what} is left at the end" for what in course.left_over] if resend else []
     found += [f"{name} never ended" for name in sorted(unfinished | (course.final.jobs.keys() - has_ended(course.final)))]
     for name, payload in course.payloads.items():
         right = done if name in course.final.completed else failed
-        if payload not in (right(name), right(name, big=True)):
+        unrun = [b""] if name in course.final.cancelled else []
+        if payload not in (right(name), right(name, big=True), *unrun):
             found.append(f"{name} has the wrong result {payload[:40]!r}")
     return found
 
@@ -133,10 +180,34 @@ def trace(course: Course, whole: Course) -> list[str]:
     mine, other = without_marks(course.after), without_marks(whole.after)
     differ = set(mine.changes(other)) - ONCE_IN_A_CALL
     found += [f"{part} differ: {beside(getattr(mine, part), getattr(other, part))}" for part in sorted(differ)]
+    found += flow_trace(course, whole)
     if course.answer != whole.answer:
         found.append(f"the answer is {course.answer} instead of {whole.answer}")
     found += [f"{name} had ended and was run again" for name in sorted(course.delivered & has_ended(course.after))]
     return found
+
+
+def flow_trace(course: Course, whole: Course) -> list[str]:
+    """Name what differs in gates and tables. A call that is sent again may take tokens twice, never too few.
+
+    A unique key that a job has left when it ended stands in nobody's way.
+    """
+    gone = has_ended(course.after)
+    mine, other = (
+        {**each.tables, "unique": {key: holder for key, holder in each.tables["unique"].items() if holder.partition(" ")[0] not in gone}}
+        for each in (course, whole)
+    )
+    found = [f"{name} differ: {beside(mine[name], other[name])}" for name in mine if mine[name] != other[name]]
+    for lane, gate in whole.after.gates.items():
+        given, least = tokens_of(course.after.gates.get(lane, b"")), tokens_of(gate)
+        if given < least:
+            found.append(f"{lane} has given {given} tokens, not {least}")
+    return found
+
+
+def tokens_of(gate: bytes) -> int:
+    """Return how many tokens of a gate are taken in all slices of its window."""
+    return sum(int(taken.partition(b":")[2]) for taken in gate.split()[2:])
 
 
 def verb_of(script: Script) -> str:
@@ -145,8 +216,11 @@ def verb_of(script: Script) -> str:
 
 
 def without_marks(state: State) -> State:
-    """Return a state without the marks of open lanes: the repetition finds the empty ones, and removes them, earlier."""
-    return replace(state, queues={name: replace(queue, opens={}) for name, queue in state.queues.items()})
+    """Return a state without the marks of open lanes, since the repetition finds the empty ones, and removes them, earlier.
+
+    Neither does it hold the turns of tenants: one that had its turn in the call that broke off pays for it twice.
+    """
+    return replace(state, queues={name: replace(queue, opens={}, turns={}) for name, queue in state.queues.items()})
 
 
 def beside(broken: Any, whole: Any) -> str:
@@ -160,7 +234,7 @@ def beside(broken: Any, whole: Any) -> str:
 
 async def courses(link: FaultyLink, verb: str, *, resend: bool) -> AsyncIterator[tuple[str, Course, Course | None]]:
     """Yield each broken course with its name, and the whole one to compare it with where the clock stood still."""
-    for scenario in (scenario for scenario in SCENARIOS if verb_of(scenario.script) == verb):
+    for scenario in (scenario for scenario in EVERY if verb_of(scenario.script) == verb):
         whole = await play(link, scenario)
         assert harm(whole, resend=True) == [] == trace(whole, whole), scenario.name
         abort_at = 1
@@ -182,7 +256,10 @@ async def test_broken_script_loses_nothing(link: FaultyLink, verb: str, *, resen
         at = set[int]().union(*course.broken)
         reached |= at
         found = harm(course, resend=resend) + (trace(course, whole) if resend and whole else [])
+        if where.startswith("claim-broken-off"):
+            found = [problem for problem in found if LEFT_RUN not in problem and not problem.startswith("runs differ")]
         harmed += [f"{where} [{sites[min(at)].line} <- {sites[max(at)].line}]: {problem}" for problem in found]
     assert not harmed, "\n".join(harmed)
-    assert {number: site for number, site in sites.items() if number not in reached} == {}, "no scenario comes by here"
+    unreached = {number: site for number, site in sites.items() if number not in reached and site.line not in NEVER.get(verb, ())}
+    assert unreached == {}, "no scenario comes by here"
     assert aborts >= sum(site.function == "call" for site in sites.values()) > 0

@@ -22,7 +22,7 @@ async def test_start_of_a_worker_that_knows_the_actor_opens_its_lanes(part: Part
     assert (await part.take_marker("q"), await part.take_marker("p")) == (True, True)
     state = await part.state()
     [lane] = {waiter.lane for queue in state.queues.values() for waiter in queue.lanes}
-    assert [state.queues[queue].opens for queue in ("q", "p")] == [{lane: START_MS + 1_000}] * 2
+    assert [state.queues[queue].opens for queue in ("q", "p")] == [{lane: -(START_MS + 1_000)}] * 2
 
 
 async def test_start_of_a_worker_opens_no_lane_of_other_actors(part: Partition) -> None:

@@ -24,7 +24,7 @@ async def test_empty_queue_gives_nothing(part: Partition) -> None:
 async def test_job_is_leased_held_and_has_a_token(part: Partition) -> None:
     await part.send("j1")
     claimed = await part.claim()
-    run = b"t1 w1 %d 1 1 0 %d " % (rank(5, START_MS), START_MS)
+    run = b"t1 w1 %d 1 1 0 %d - " % (rank(5, START_MS), START_MS)
     assert claimed.deliveries == [(b"j1", b"q", b"%d" % rank(5, START_MS), b"a\0none\0{}", run)]
     state = await part.state()
     assert state.runs == {"j1": run}
@@ -194,7 +194,7 @@ async def test_resent_claim_does_not_return_what_was_settled_meanwhile(part: Par
     await part.send("j1", "j2")
     await part.claim()
     await part.settle(verdict("j1", "c", b"null"))
-    reply = await part.raw(scripts.CLAIM, ["q"], part.now_ms, "", "w1", "t1", LEASE_MS, 10, 1, "\0a\0")
+    reply = await part.raw(scripts.CLAIM, ["q"], part.now_ms, "", "w1", "t1", LEASE_MS, 10, 10, 1, "\0a\0")
     assert reply[4:][::5] == [b"j2"]
 
 
@@ -202,7 +202,7 @@ async def test_resent_claim_leases_once_what_its_token_has_lost_meanwhile(part: 
     await part.send("j1", "j2")
     await part.claim()
     part.now_ms += LEASE_MS
-    reply = await part.raw(scripts.CLAIM, ["q"], part.now_ms, "", "w1", "t1", LEASE_MS, 10, 1, "\0a\0")
+    reply = await part.raw(scripts.CLAIM, ["q"], part.now_ms, "", "w1", "t1", LEASE_MS, 10, 10, 1, "\0a\0")
     assert reply[4:][::5] == [b"j1", b"j2"]
     state = await part.state()
     assert state.queues["q"].leased == {"j1": part.now_ms + LEASE_MS, "j2": part.now_ms + LEASE_MS}

@@ -12,7 +12,8 @@ import pytest
 from angelrt.link import connector
 from angelrt.scripts import SCRIPTS
 from tests.scripts.partition import Partition
-from tests.scripts.scenarios import RETENTION, SCENARIOS
+from tests.scripts.scenarios import RETENTION
+from tests.scripts.schedule_scenarios import EVERY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -83,7 +84,7 @@ async def run(part: Partition, scenario: Scenario) -> Any:
     return await scenario.act(part)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", EVERY, ids=lambda scenario: scenario.name)
 async def test_every_key_is_declared(server_url: str, namespace: str, scenario: Scenario) -> None:
     part = Partition(server_url, namespace, RETENTION)
     try:
@@ -98,7 +99,7 @@ async def test_every_key_is_declared(server_url: str, namespace: str, scenario: 
 
 
 async def test_every_script_is_in_a_scenario() -> None:
-    assert {scenario.script.name for scenario in SCENARIOS} == set(SCRIPTS)
+    assert {scenario.script.name for scenario in EVERY} == set(SCRIPTS)
 
 
 async def test_undeclared_key_is_found(part: Partition) -> None:

@@ -134,7 +134,7 @@ async def test_rank_is_exact_for_every_priority(part: Partition, priority: int) 
 async def test_priority_of_a_delayed_job_is_kept_in_its_run(part: Partition) -> None:
     await part.send(job("j1", priority=2, when="+500"), job("j2", priority=5, when="+500"))
     state = await part.state()
-    assert state.run("j1") == ("!", "-", rank(2, START_MS + 500), 0, 0, 0, 0.0, "")
+    assert state.run("j1") == ("!", "-", rank(2, START_MS + 500), 0, 0, 0, 0.0, "-", "")
     assert "j2" not in state.runs, "the default needs no run"
 
 
@@ -167,7 +167,7 @@ async def test_blob_of_the_accepted_record_is_not_replaced(part: Partition) -> N
 async def test_blob_of_a_send_that_was_never_stored_is_not_taken_for_arguments(part: Partition) -> None:
     """A client that dies after NOSCRIPT, as a restarted server answers, has written the payload and not the job."""
     keys = part.store.keys
-    unknown = evalsha(keys, scripts.ENQUEUE, keys.queue("q"), ["", "", 1, "j1", b"a\0died\0", "", ""], keys.stats(0))
+    unknown = evalsha(keys, scripts.ENQUEUE, keys.queue("q"), ["", "", 1, "j1", b"a\0died\0", "", "", ""], 0)
     unknown[1] = "0" * 40
     answers = await part.link.call(["MULTI"], ["HSETNX", keys.key("blobs"), "j1=died", b"of the dead client"], unknown, ["EXEC"])
     assert isinstance(answers[-1][-1], NoScriptError)
@@ -216,7 +216,7 @@ async def test_one_event_a_call_names_eight_jobs(part: Partition) -> None:
 
 async def test_no_event_is_written_where_none_are_kept(part: Partition) -> None:
     keys = part.store.keys
-    await part.raw(scripts.ENQUEUE, ["q"], "", "", 1, "j1", b"a\0none\0{}", "", "")
+    await part.raw(scripts.ENQUEUE, ["q"], "", "", 1, "j1", b"a\0none\0{}", "", "", "")
     assert await part.store.command("EXISTS", keys.key("events")) == 0
     assert (await part.state()).place("j1") == "ready:q"
 

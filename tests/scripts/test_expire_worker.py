@@ -149,7 +149,7 @@ async def test_expired_run_can_change_nothing_any_more(part: Partition) -> None:
     await part.store.expire_worker("w1", ["q"], died=True)
     before = await part.state()
     assert await part.settle(verdict("j1", "c", b"null")) == [0]
-    assert await part.renew(("j1", "t1")) == ["j1"]
+    assert await part.renew(("j1", "t1")) == (["j1"], [])
     assert (await part.state()).changes(before) == []
     assert ids(await part.claim(worker="w2", under="t2")) == ["j1"]
 

@@ -17,7 +17,7 @@ async def test_job_of_an_unknown_actor_is_parked_and_named(part: Partition) -> N
     state = await part.state()
     [waiter] = state.queues["q"].lanes
     assert (waiter.rank, waiter.id) == (rank(2, START_MS), "j1")
-    assert state.queues["q"].opens == {waiter.lane: START_MS}
+    assert state.queues["q"].opens == {waiter.lane: -START_MS}, "below zero: no claim looks at it but those that know the actor"
     assert state.place("j1") == "lane:q"
     assert (state.run("j1").token, state.run("j1").rank, state.run("j1").deliveries) == ("!", rank(2, START_MS), 0)
     assert state.held == frozenset()
@@ -59,10 +59,30 @@ async def test_worker_that_knows_the_actor_is_served_in_the_order_of_rank(part: 
     assert (state.run("b").deliveries, state.run("b").attempts) == (1, 1)
 
 
-async def test_lane_is_served_before_what_is_ready(part: Partition) -> None:
-    await part.park("j1")
-    await part.send(job("j2", priority=0))
-    assert ids(await part.claim(1, actors=("rare", "a"))) == ["j1"]
+async def test_open_lanes_and_what_is_ready_are_served_in_one_order_of_rank(part: Partition) -> None:
+    await part.park("j2-parked")
+    await part.send(job("j4-parked", actor="odd", priority=7))
+    await part.claim(worker="stranger", under="parking", actors=("other",))
+    await part.send(job("j3", priority=6), job("j1", priority=0), job("j5", priority=9))
+    order: list[str] = []
+    for n in range(5):
+        claimed = await part.claim(1, under=f"t{n}", actors=("rare", "odd", "a"))
+        order += ids(claimed)
+        assert claimed.again == (n < 4)
+    assert order == ["j1", "j2-parked", "j3", "j4-parked", "j5"]
+
+
+async def test_one_claim_takes_from_lanes_and_from_ready_what_is_first(part: Partition) -> None:
+    await part.send(job("j2", actor="rare", priority=2), job("j4", actor="rare", priority=4))
+    await part.claim(worker="stranger", under="parking", actors=("other",))
+    await part.send(job("j1", priority=1), job("j3", priority=3), job("j5"))
+    claimed = await part.claim(3, actors=("rare", "a"))
+    assert (ids(claimed), claimed.again) == (["j1", "j2", "j3"], True)
+    assert (await part.state()).places() == {
+        **{name: ["leased:q"] for name in ("j1", "j2", "j3")},
+        "j4": ["lane:q"],
+        "j5": ["ready:q"],
+    }
 
 
 async def test_lane_with_more_than_fits_stays_announced(part: Partition) -> None:

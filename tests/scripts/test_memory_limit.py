@@ -51,8 +51,8 @@ async def test_end_with_children_is_refused_and_leaves_nothing(full: Partition, 
 async def test_running_work_drains(full: Partition) -> None:
     assert await full.settle(verdict("j1", "c", b"null"), verdict("j2", "r", b"error")) == [1, 1]
     full.now_ms += 1
-    assert ids(await full.claim(under="t2", actors=("a", "rare"))) == ["rare1", "j2", "j3", "due"]
-    assert await full.renew(("j3", "t2")) == []
+    assert ids(await full.claim(under="t2", actors=("a", "rare"))) == ["j2", "j3", "rare1", "due"]
+    assert await full.renew(("j3", "t2")) == ([], [])
     await full.register("w2", "a")
     assert await full.store.watch("ann", ["j1", "j3"]) != []
     assert await full.store.expire_worker("w1", ["q"], died=True) == 4

@@ -19,7 +19,7 @@ async def test_valid_lease_is_extended(part: Partition) -> None:
     await part.claim()
     before = await part.state()
     part.now_ms += 5_000
-    assert await part.renew(("j1", "t1")) == []
+    assert await part.renew(("j1", "t1")) == ([], [])
     after = await part.state()
     assert after.queues["q"].leased == {"j1": START_MS + 5_000 + LEASE_MS}
     assert after.changes(before) == ["queues"]
@@ -41,7 +41,8 @@ async def test_lost_leases_are_named_in_order_and_nothing_of_them_changes(part: 
         "e-ready": ["ready:q"],
     }
     names = ["e-ready", "never-sent", "c-mine", "a-settled", "d-other", "b-retried"]
-    assert await part.renew(*((name, "t1") for name in names)) == ["e-ready", "never-sent", "a-settled", "d-other", "b-retried"]
+    lost, asked = await part.renew(*((name, "t1") for name in names))
+    assert (lost, asked) == (["e-ready", "never-sent", "a-settled", "d-other", "b-retried"], [])
     assert (await part.state()).changes(before) == [], "the clock stands still, so even the valid lease ends when it did"
 
 
@@ -52,7 +53,7 @@ async def test_lease_that_was_taken_over_is_not_extended(part: Partition) -> Non
     await part.claim(worker="w2", under="t2")
     before = await part.state()
     part.now_ms += 1
-    assert await part.renew(("j1", "t1")) == ["j1"]
+    assert await part.renew(("j1", "t1")) == (["j1"], [])
     assert (await part.state()).changes(before) == []
 
 
@@ -61,7 +62,7 @@ async def test_expired_lease_that_nobody_took_is_extended(part: Partition) -> No
     await part.send("j1")
     await part.claim()
     part.now_ms += LEASE_MS + 1
-    assert await part.renew(("j1", "t1")) == []
+    assert await part.renew(("j1", "t1")) == ([], [])
     assert (await part.claim(worker="w2", under="t2")).deliveries == []
 
 
@@ -70,7 +71,7 @@ async def test_lease_that_was_given_back_is_lost(part: Partition) -> None:
     await part.claim()
     part.now_ms += LEASE_MS
     await part.store.tick(["q"])
-    assert await part.renew(("j1", "t1")) == ["j1"]
+    assert await part.renew(("j1", "t1")) == (["j1"], [])
     assert (await part.state()).place("j1") == "ready:q"
 
 
@@ -80,7 +81,7 @@ async def test_token_is_compared_as_a_whole(part: Partition, token: str) -> None
     await part.claim()
     before = await part.state()
     part.now_ms += 1
-    assert await part.renew(("j1", token)) == ["j1"]
+    assert await part.renew(("j1", token)) == (["j1"], [])
     assert (await part.state()).changes(before) == []
 
 
@@ -89,13 +90,13 @@ async def test_leases_of_several_queues_in_one_call(part: Partition) -> None:
     await part.claim(queues=("q", "p"))
     part.now_ms += 1_000
     leases = [Lease("q", "j1", "t1"), Lease("p", "j2", "t1"), Lease("p", "j3", "t1")]
-    assert await part.store.renew(leases, 2_000) == ["j3"]
+    assert await part.store.renew(leases, 2_000) == (["j3"], [])
     state = await part.state()
     assert (state.queues["q"].leased, state.queues["p"].leased) == ({"j1": START_MS + 3_000}, {"j2": START_MS + 3_000})
 
 
 async def test_nothing_to_renew_is_no_error(part: Partition) -> None:
-    assert await part.raw(scripts.RENEW, [], "", LEASE_MS) == []
+    assert await part.raw(scripts.RENEW, [], "", LEASE_MS) == [0]
 
 
 async def test_server_time_is_used_where_none_is_given(part: Partition) -> None:
@@ -103,6 +104,6 @@ async def test_server_time_is_used_where_none_is_given(part: Partition) -> None:
     await part.claim()
     part.store.clock = None
     seconds, _ = await part.store.command("TIME")
-    assert await part.renew(("j1", "t1"), lease_ms=1_000) == []
+    assert await part.renew(("j1", "t1"), lease_ms=1_000) == ([], [])
     now_ms = int(seconds) * 1000
     assert now_ms + 1_000 <= (await part.state()).queues["q"].leased["j1"] < now_ms + 60_000

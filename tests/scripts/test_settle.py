@@ -65,7 +65,7 @@ async def test_retry_waits_with_its_attempt_charged_and_its_error_kept(part: Par
     state = await part.state()
     assert state.queues["q"].delayed == {"j1": START_MS + 3_000}
     history = f"r,{START_MS:.0f},{START_MS + 1_000:.0f},w1"
-    assert state.run("j1") == ("!t1", "w1", rank(5, START_MS), 1, 1, 0, START_MS, history)
+    assert state.run("j1") == ("!t1", "w1", rank(5, START_MS), 1, 1, 0, START_MS, "-", history)
     assert result(state.results["j1"]) == (1, 1, START_MS, "w1", "", b"error")
     assert state.stats["q|a|retried"] == 1
     assert (await part.claim()).deliveries == []

@@ -7,7 +7,12 @@ The first line of a fenced block says what it is:
     ```python file=send.py run worker=jobs:rt   both, while `python -m angelrt worker jobs:rt` runs
     ```python fragment                       a part of a program: it must compile, and what it imports from angelrt must be there
 
-A `console` block of the document that shows `$ python send.py` shows its output, too.
+A `console` block of the document that shows `$ python send.py` shows its output, too. One that begins with
+
+    ```console run after=jobs.py worker=jobs:rt
+
+is run itself, command by command, after that program and while that worker runs, and must print what it shows, times and ids of workers
+aside. Documents are read in the folders below `docs`, too.
 """
 
 from __future__ import annotations
@@ -16,13 +21,15 @@ import ast
 import importlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from subprocess import PIPE, STDOUT
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,12 +43,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"python -m angelrt\b([^\n`#]*)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 VARIABLE = re.compile(r"\bANGELRT_[A-Z_]+\b")
 TEST_LINK = re.compile(r"\[(test_\w+)\]\(([^)#]+)\)")
+CHANGING = {
+    "TIME": re.compile(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d(\.\d+)?"),
+    "SPAN": re.compile(r"(?<=in )\d+ (ms|s|min|h|d)( \d+ (s|min|h))?(?!\w)"),
+    "WORKER": re.compile(r"(?<=worker )[-\w]{6}(?=\s)"),
+}
+"""What differs from run to run in the output of a command."""
 DATABASE = 13
 PROGRAM_S = 40
 WORKER_S = 20
@@ -68,8 +81,8 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """What the first line says of a Python block: run, file or fragment; '' for nothing that is known."""
-        known = [word for word in self.words if word in ("run", "fragment") or re.fullmatch(r"(file|worker)=\S+", word)]
+        """What the first line says of a block: run, file or fragment; '' for nothing that is known."""
+        known = [word for word in self.words if word in ("run", "fragment") or re.fullmatch(r"(file|worker|after)=\S+", word)]
         if len(known) != len(self.words) or not known:
             return ""
         return "run" if "run" in known else known[0].partition("=")[0]
@@ -96,10 +109,16 @@ def shown_output(text: str, file: str | None) -> str | None:
     return shown[1] if shown else None
 
 
-BLOCKS = {path.name: read_blocks(path.name, path.read_text(encoding="utf-8")) for path in DOCUMENTS}
+def name_of(path: Path) -> str:
+    """Return a document's path in the project."""
+    return path.relative_to(ROOT).as_posix()
+
+
+BLOCKS = {name_of(path): read_blocks(name_of(path), path.read_text(encoding="utf-8")) for path in DOCUMENTS}
 PYTHON = [block for blocks in BLOCKS.values() for block in blocks if block.language == "python"]
 PROGRAMS = [block for block in PYTHON if block.kind == "run"]
 FRAGMENTS = [block for block in PYTHON if block.kind == "fragment"]
+CONSOLES = [block for blocks in BLOCKS.values() for block in blocks if block.language == "console" and block.words]
 
 
 @pytest.fixture
@@ -133,29 +152,58 @@ def worker(target: str, folder: Path, environment: dict[str, str]) -> Iterator[N
         process.wait()
 
 
-@pytest.mark.parametrize("block", PROGRAMS, ids=str)
-def test_program_runs_and_prints_what_the_document_says(block: Block, database_url: str, tmp_path: Path) -> None:
+def write_files(block: Block, folder: Path) -> None:
+    """Write the files that a document has shown before a block."""
     for other in BLOCKS[block.document]:
         name = other.value("file")
         if name is not None and other.line <= block.line:
-            (tmp_path / name).write_text(other.text, encoding="utf-8")
-    program = tmp_path / (block.value("file") or "example.py")
-    program.write_text(block.text, encoding="utf-8")
-    environment = {**os.environ, "ANGELRT_URL": database_url}
-    command = [sys.executable, "-W", "error", program.name]
+            (folder / name).write_text(other.text, encoding="utf-8")
 
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True, timeout=PROGRAM_S)
 
-    target = block.value("worker")
-    if target is None:
-        ran = run()
-    else:
-        with worker(target, tmp_path, environment):
-            ran = run()
+def run_program(name: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run a program to its end and return what it prints."""
+    command = [sys.executable, "-W", "error", name]
+    ran = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=PROGRAM_S)
     assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=str)
+def test_program_runs_and_prints_what_the_document_says(block: Block, database_url: str, tmp_path: Path) -> None:
+    write_files(block, tmp_path)
+    program = block.value("file") or "example.py"
+    (tmp_path / program).write_text(block.text, encoding="utf-8")
+    environment = {**os.environ, "ANGELRT_URL": database_url}
+    target = block.value("worker")
+    with worker(target, tmp_path, environment) if target else nullcontext():
+        printed = run_program(program, tmp_path, environment)
     if block.output is not None:
-        assert ran.stdout == block.output
+        assert printed == block.output
+
+
+def same_for_all_runs(text: str) -> str:
+    """Return the output of a command without what differs from run to run."""
+    for word, pattern in CHANGING.items():
+        text = pattern.sub(word, text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+@pytest.mark.parametrize("block", CONSOLES, ids=str)
+def test_console_shows_what_its_commands_print(block: Block, database_url: str, tmp_path: Path) -> None:
+    write_files(block, tmp_path)
+    environment = {**os.environ, "ANGELRT_URL": database_url, "ANGELRT_GRACE": "0", "COLUMNS": "130"}
+    program, target = block.value("after"), block.value("worker")
+    first, *shown = re.split(r"^\$ (.+)\n", block.text, flags=re.MULTILINE)
+    assert (block.kind, first) == ("run", ""), "the first line says `run`, the text begins with a command"
+    with worker(target, tmp_path, environment) if target else nullcontext():
+        if program:
+            run_program(program, tmp_path, environment)
+        for command, output in zip(shown[::2], shown[1::2], strict=True):
+            python, *words = shlex.split(command)
+            assert python == "python", command
+            call = [sys.executable, *words]
+            ran = subprocess.run(call, cwd=tmp_path, env=environment, check=False, stdout=PIPE, stderr=STDOUT, text=True, timeout=PROGRAM_S)
+            assert same_for_all_runs(ran.stdout) == same_for_all_runs(output), command
 
 
 @pytest.mark.parametrize("block", FRAGMENTS, ids=str)
@@ -172,6 +220,12 @@ def test_every_python_block_says_what_it_is() -> None:
     assert [str(block) for block in PYTHON if not block.kind] == []
 
 
+def uses(block: Block, module: str, imports: re.Pattern[str]) -> bool:
+    """Tell whether a program or console needs a file."""
+    by_name = block.value("after") == f"{module}.py" or (block.value("worker") or "").startswith(f"{module}:")
+    return by_name or imports.search(block.text) is not None
+
+
 def test_every_file_is_used_by_a_program() -> None:
     unused: list[str] = []
     for block in PYTHON:
@@ -179,7 +233,8 @@ def test_every_file_is_used_by_a_program() -> None:
             module = (block.value("file") or "").removesuffix(".py")
             use = re.compile(rf"\b(from|import) {re.escape(module)}\b")
             programs = [other for other in PROGRAMS if other.document == block.document and other.line > block.line]
-            if not any(use.search(other.text) or (other.value("worker") or "").startswith(f"{module}:") for other in programs):
+            consoles = [other for other in CONSOLES if other.document == block.document and other.line > block.line]
+            if not any(uses(other, module, use) for other in (*programs, *consoles)):
                 unused.append(str(block))
     assert unused == []
 
@@ -191,11 +246,14 @@ def help_of(*command: str) -> str:
     return result.output
 
 
-def read_help() -> dict[str, str]:
-    """Return the help of each command, by its name."""
-    listed = help_of().partition("Commands:\n")[2]
-    names = re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE)
-    return {name: help_of(name) for name in names}
+def read_help(*group: str) -> dict[str, str]:
+    """Return the help of each command by its name, `failed` and `failed list` alike."""
+    listed = help_of(*group).partition("Commands:\n")[2]
+    found: dict[str, str] = {}
+    for name in re.findall(r"^  ([a-z-]+) ", listed, re.MULTILINE):
+        found[" ".join((*group, name))] = help_of(*group, name)
+        found |= read_help(*group, name)
+    return found
 
 
 HELP = read_help()
@@ -207,17 +265,22 @@ def command_problems(document: str, text: str) -> list[str]:
     found: list[str] = []
     for rest in COMMAND.findall(text):
         words = rest.split()
-        if not words or words[0] not in HELP:
-            found += [] if words[:1] in ([], ["--help"]) or words[0] == "..." else [f"{document}: no command `{words[0]}`"]
+        if words[:1] in ([], ["--help"], ["..."]):
             continue
-        known = set(FLAG.findall(HELP[words[0]]))
-        found += [f"{document}: `{words[0]}` has no {flag}" for flag in FLAG.findall(rest) if flag not in known]
+        command = next((name for name in (" ".join(words[:2]), words[0]) if name in HELP), None)
+        if command is None:
+            found.append(f"{document}: no command `{words[0]}`")
+            continue
+        if any(name.startswith(f"{command} ") for name in HELP) and len(words) > 1 and words[1] != "--help":
+            found.append(f"{document}: `{command}` has no command `{words[1]}`")
+        known = set(FLAG.findall(HELP[command]))
+        found += [f"{document}: `{command}` has no {flag}" for flag in FLAG.findall(rest) if flag not in known]
     return found
 
 
 def test_commands_and_their_flags_exist() -> None:
     assert HELP
-    problems = [problem for path in DOCUMENTS for problem in command_problems(path.name, path.read_text(encoding="utf-8"))]
+    problems = [problem for path in DOCUMENTS for problem in command_problems(name_of(path), path.read_text(encoding="utf-8"))]
     assert problems == []
 
 
@@ -229,7 +292,7 @@ def test_environment_variables_exist() -> None:
 
 def test_readme_lists_every_command() -> None:
     text = DOCUMENTS[0].read_text(encoding="utf-8")
-    assert [name for name in HELP if f"| `{name}" not in text] == []
+    assert [name for name in HELP if " " not in name and f"| `{name}" not in text] == []
 
 
 def test_worker_document_lists_every_flag_and_variable() -> None:
@@ -243,7 +306,7 @@ def test_worker_document_lists_every_flag_and_variable() -> None:
 def test_tests_that_documents_name_are_there() -> None:
     named = [(path, *link) for path in DOCUMENTS for link in TEST_LINK.findall(path.read_text(encoding="utf-8"))]
     assert named
-    assert [f"{path.name}: {file}: {name}" for path, name, file in named if not defines(path.parent / file, name)] == []
+    assert [f"{name_of(path)}: {file}: {name}" for path, name, file in named if not defines(path.parent / file, name)] == []
 
 
 def defines(file: Path, name: str) -> bool:
@@ -279,6 +342,13 @@ b
 """
 
 
+def test_only_what_changes_from_run_to_run_is_left_out_of_an_output() -> None:
+    shown = "due at 2026-11-25 21:20:11 UTC, in 59 s; runs on worker bW-_q1 since 21:20:11 UTC; number 2 of 3"
+    printed = "due at 2027-01-02 03:04:05 UTC, in 1 min 2 s; runs on worker AAAAAA since 03:04:05 UTC; number 2 of 3"
+    assert same_for_all_runs(shown) == same_for_all_runs(printed)
+    assert same_for_all_runs(printed) != same_for_all_runs(printed.replace("2 of 3", "1 of 3"))
+
+
 def test_blocks_are_read() -> None:
     first, second, third, fourth = [block for block in read_blocks("a.md", SAMPLE) if block.language == "python"]
     assert (str(first), first.kind, first.output) == ("a.md:1", "run", "a\n")
@@ -296,6 +366,8 @@ def test_blocks_are_read() -> None:
         ("python -m angelrt --help", 0),
         ("python -m angelrt wroker app:rt", 1),
         ("python -m angelrt doctor --queues a --jsn", 2),
+        ("python -m angelrt failed list --actor a", 0),
+        ("python -m angelrt failed lst --actor a", 2),
     ],
 )
 def test_wrong_command_is_found(text: str, problems: int) -> None:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LAYERS = (
-    {"errors", "config", "keys", "job", "retry", "cron", "codec", "stats"},
+    {"errors", "config", "keys", "job", "retry", "cron", "codec", "stats", "limits", "unique", "queue"},
     {"scripts", "link", "group_commit"},
     {"store", "inbox"},
-    {"views", "fleet", "handle", "actor", "context", "embedded"},
+    {"views", "fleet", "handle", "actor", "context", "control", "explain", "dead_letters", "schedules", "embedded"},
     {"client", "worker", "web"},
     {"runtime", "opening"},
     {""},  # angelrt itself: the face that people import
     {"actors", "testing"},
-    {"cli", "demo", "doctor", "logs", "tables"},
+    {"cli", "cli_control", "cli_failed", "cli_options", "cli_schedules", "demo", "doctor", "logs", "tables"},
     {"__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -1,4 +1,7 @@
-"""Each Lua script says what it takes, gives and keeps true; its header, its first lines and its binding agree."""
+"""Each Lua script says what it takes, gives and keeps true; its header, its first lines and its binding agree.
+
+The keys are the same for every script: their names stand at the top of the prelude, in the order of `angelrt.keys`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from angelrt.keys import OWN_KEYS, QUEUE_KEYS
 from tests.tidy.project import LUA
 
 if TYPE_CHECKING:
@@ -18,10 +22,16 @@ if TYPE_CHECKING:
 SECTIONS = ("KEYS", "ARGV", "RETURNS", "INVARIANT")
 SECTION = re.compile(r"^-- (KEYS|ARGV|RETURNS|INVARIANT)\s+(\S.*)$")
 MORE = re.compile(r"^--\s{3,}(\S.*)$")
+ASIDE = re.compile(r"\([^()]*\)")
 NOTHING = {"", "-", "none"}
-KEY_LOCALS = re.compile(r"^local ([\w, ]+) = (KEYS\[\d+\](?:, KEYS\[\d+\])*)$")
-INDEX = re.compile(r"\b(?:KEYS|ARGV)\[\d+\]")
+OWN = "the partition's"
+INDEX = re.compile(r"\bARGV\[(\d+)\]")
+UNPACKED = re.compile(r"^local ([A-Z_,\s]+?) = unpack\(KEYS, 1, (\d+)\)$", re.MULTILINE)
+COUNTED = re.compile(r"^local OWN_KEYS, QUEUE_KEYS = (\d+), (\d+)$", re.MULTILINE)
+FIELD = re.compile(r"\b(\w+) = KEYS\[i(?: \+ (\d+))?\]")
 VERBS = sorted(path for path in LUA.glob("*.lua") if not path.name.startswith("_"))
+SHARED = sorted(path for path in LUA.glob("*.lua") if path.name.startswith("_"))
+PRELUDE = LUA / "_prelude.lua"
 
 
 @dataclass
@@ -33,17 +43,20 @@ class Header:
     lines: int = 0
 
     def names(self, section: str) -> tuple[str, ...]:
-        """Return the names before the first `|`: what there is once, not for each queue or job."""
-        first = self.sections.get(section, "").partition("|")[0].strip()
+        """Return the names before the first `|`: what there is once, not for each queue or job; what is in brackets explains."""
+        first = self._bare(section).partition("|")[0].strip()
         return () if first in NOTHING or ":" in first else tuple(first.split())
 
     def per(self, section: str, what: str) -> tuple[str, ...] | None:
         """Return the names after `per <what>:`, or None where the section has no such part."""
-        for part in self.sections.get(section, "").split("|"):
+        for part in self._bare(section).split("|"):
             head, colon, rest = part.strip().partition(":")
             if colon and head == f"per {what}":
                 return tuple(rest.split())
         return None
+
+    def _bare(self, section: str) -> str:
+        return ASIDE.sub("", self.sections.get(section, ""))
 
 
 def read_header(text: str) -> Header:
@@ -76,34 +89,62 @@ def header_problems(name: str, text: str) -> list[str]:
     return found
 
 
-def binding_problems(name: str, header: Header, keys: Sequence[str], arguments: Sequence[str], queue_keys: Sequence[str]) -> list[str]:
-    """Find names or their order where header and binding differ."""
-    found: list[str] = []
-    for section, bound in (("KEYS", tuple(keys)), ("ARGV", tuple(arguments))):
-        if header.names(section) != bound:
-            found.append(f"{name}: {section} are {header.names(section)} in the header and {bound} in the binding")
-    per_queue = header.per("KEYS", "queue")
-    if per_queue is not None and per_queue != tuple(queue_keys):
-        found.append(f"{name}: KEYS per queue are {per_queue} in the header and {tuple(queue_keys)} in angelrt.keys")
+def keys_problems(name: str, text: str) -> list[str]:
+    """Find a header whose keys are not those that every script gets, and code that counts keys itself or takes queues unannounced."""
+    stated = read_header(text).sections.get("KEYS", "")
+    whole = f"{OWN} | per queue: {' '.join(QUEUE_KEYS)}"
+    found = [] if stated in (OWN, whole) else [f"{name}: KEYS are {stated!r} in the header, neither {OWN!r} nor {whole!r}"]
+    code = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if not line.lstrip().startswith("--")]
+    found += [
+        f"{name}:{number}: takes a key by its number; the prelude names them" for number, line in code if re.search(r"\bKEYS\b", line)
+    ]
+    if any("given_queues()" in line for _, line in code) != (stated != OWN):
+        found.append(f"{name}: the header and the code differ on whether there are keys of queues")
     return found
 
 
+def prelude_problems(text: str, own: Sequence[str], per_queue: Sequence[str]) -> list[str]:
+    """Find where the names or numbers of keys on top of the prelude, or of a queue's keys in it, differ from those of angelrt.keys."""
+    expected = (*own, "stats")
+    found: list[str] = []
+    unpacked, counted = UNPACKED.search(text), COUNTED.search(text)
+    if unpacked is None or counted is None:
+        return ["the prelude does not begin with the names and the numbers of the keys"]
+    names = tuple(re.split(r",\s+", unpacked[1].lower()))
+    if names != expected:
+        found.append(f"the keys are {names} in the prelude and {expected} in angelrt.keys")
+    if {int(unpacked[2]), int(counted[1])} != {len(expected)}:
+        found.append(f"the prelude counts {unpacked[2]} and {counted[1]} keys, and there are {len(expected)}")
+    if int(counted[2]) != len(per_queue):
+        found.append(f"the prelude counts {counted[2]} keys of a queue, and there are {len(per_queue)}")
+    fields = [(name, int(offset or 0)) for name, offset in FIELD.findall(text)]
+    if fields != [(name, offset) for offset, name in enumerate(per_queue)]:
+        found.append(f"the keys of a queue are {fields} in the prelude and {tuple(per_queue)} in angelrt.keys")
+    return found
+
+
+def binding_problems(name: str, header: Header, arguments: Sequence[str]) -> list[str]:
+    """Find names or their order where header and binding differ."""
+    stated = header.names("ARGV")
+    return [] if stated == tuple(arguments) else [f"{name}: ARGV are {stated} in the header and {tuple(arguments)} in the binding"]
+
+
 def local_problems(name: str, text: str) -> list[str]:
-    """Find keys bound to other names than the header's, and numbered keys or arguments below the lines that name them all."""
-    header, bound, named = read_header(text), dict[int, str](), True
+    """Find arguments of the header that the first lines do not name, and numbered arguments below the lines that name them all."""
+    named, seen = True, list[int]()
     found: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
         starts_code = line[:1].strip() != "" and not line.startswith(("--", "}", "#!lua"))
         if starts_code and not re.match(r"local (?!function)", line):
             named = False
-        if not named and INDEX.search(line):
-            found.append(f"{name}:{number}: a number of a key or argument below the first lines; name it there")
-        if match := KEY_LOCALS.match(line):
-            indexes = [int(index) for index in re.findall(r"\d+", match[2])]
-            bound.update(zip(indexes, match[1].lower().split(", "), strict=False))
-    taken = tuple(bound[index] for index in sorted(bound))
-    if taken != header.names("KEYS") or sorted(bound) != list(range(1, len(bound) + 1)):
-        found.append(f"{name}: KEYS are {header.names('KEYS')} in the header and {taken} in the first lines")
+        indexes = [int(index) for index in INDEX.findall(line)]
+        if not named and indexes:
+            found.append(f"{name}:{number}: a number of an argument below the first lines; name it there")
+        seen += indexes if named else []
+    if sorted(seen) != list(range(1, len(read_header(text).names("ARGV")) + 1)):
+        found.append(
+            f"{name}: ARGV are {read_header(text).names('ARGV')} in the header, and the first lines take the numbers {sorted(seen)}"
+        )
     return found
 
 
@@ -117,12 +158,26 @@ def test_header_is_whole(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", VERBS, ids=lambda path: path.stem)
-def test_first_lines_name_the_keys_of_the_header(path: Path) -> None:
+def test_keys_of_a_verb_are_those_of_all(path: Path) -> None:
+    assert keys_problems(path.name, path.read_text(encoding="utf-8")) == []
+
+
+def test_prelude_names_and_counts_the_keys_as_they_are_given() -> None:
+    assert prelude_problems(PRELUDE.read_text(encoding="utf-8"), OWN_KEYS, QUEUE_KEYS) == []
+
+
+def test_what_all_verbs_share_begins_with_the_prelude_and_is_bound_to_all() -> None:
+    shared = importlib.import_module("angelrt.scripts").PRELUDE
+    assert shared[0] == PRELUDE.name
+    assert sorted(shared) == [path.name for path in SHARED]
+
+
+@pytest.mark.parametrize("path", VERBS, ids=lambda path: path.stem)
+def test_first_lines_name_the_arguments_of_the_header(path: Path) -> None:
     assert local_problems(path.name, path.read_text(encoding="utf-8")) == []
 
 
 def test_headers_agree_with_their_bindings() -> None:
-    queue_keys = importlib.import_module("angelrt.keys").QUEUE_KEYS
     texts = {path.stem: path.read_text(encoding="utf-8") for path in VERBS}
     problems: list[str] = []
     unbound = set(texts)
@@ -130,22 +185,36 @@ def test_headers_agree_with_their_bindings() -> None:
         assert script.name == name
         [stem] = [stem for stem in texts if script.source.endswith(texts[stem])]
         unbound.discard(stem)
-        problems += binding_problems(name, read_header(texts[stem]), script.keys, script.arguments, queue_keys)
+        problems += binding_problems(name, read_header(texts[stem]), script.arguments)
     assert problems == []
     assert unbound == set(), "scripts without a binding"
 
 
-GOOD = """\
+GOOD = f"""\
 -- Extend leases.
--- KEYS      runs held | per queue: ready leased
+-- KEYS      {OWN} | per queue: {" ".join(QUEUE_KEYS)}
 -- ARGV      now_ms
---           lease_ms | per job: id token
+--           lease_ms (how long: in ms) | per job: id token
 -- RETURNS   the ids whose lease is lost,
 --           in their order
 -- INVARIANT no job changes place
-local RUNS, HELD = KEYS[1], KEYS[2]
 local now, lease_ms = clock(ARGV[1]), tonumber(ARGV[2])
+local queues = given_queues()
 for i = 3, #ARGV, 2 do call('HGET', RUNS, ARGV[i]) end
+"""
+GOOD_PRELUDE = """\
+-- Pure helpers.
+local JOBS, RUNS,
+  HELD, STATS = unpack(KEYS, 1, 4)
+local OWN_KEYS, QUEUE_KEYS = 4, 2
+
+local function given_queues()
+  local queues = {}
+  for i = OWN_KEYS + 1, #KEYS, QUEUE_KEYS do
+    queues[#queues + 1] = { name = string.match(KEYS[i], '}:ready:(.*)$'), ready = KEYS[i], leased = KEYS[i + 1] }
+  end
+  return queues
+end
 """
 BROKEN_HEADERS = {
     "no-full-stop": GOOD.replace("leases.", "leases"),
@@ -154,10 +223,30 @@ BROKEN_HEADERS = {
     "other-order": GOOD.replace("-- KEYS ", "-- SWAP ").replace("-- ARGV ", "-- KEYS ").replace("-- SWAP ", "-- ARGV "),
     "empty-section": GOOD.replace("-- INVARIANT no job changes place", "-- INVARIANT"),
 }
+BROKEN_KEYS = {
+    "own-names": GOOD.replace(OWN, "runs held"),
+    "other-order": GOOD.replace("ready delayed", "delayed ready"),
+    "left-out": GOOD.replace(f" {QUEUE_KEYS[-1]}\n", "\n"),
+    "number": GOOD + "call('HGET', KEYS[2], 'a')\n",
+    "queues-unannounced": GOOD.replace(f" | per queue: {' '.join(QUEUE_KEYS)}", ""),
+    "queues-not-taken": GOOD.replace("local queues = given_queues()\n", ""),
+}
+BROKEN_PRELUDES = {
+    "swapped": GOOD_PRELUDE.replace("JOBS, RUNS", "RUNS, JOBS"),
+    "other-name": GOOD_PRELUDE.replace("HELD, STATS", "HELDS, STATS"),
+    "stats-not-last": GOOD_PRELUDE.replace("HELD, STATS", "STATS, HELD"),
+    "left-out": GOOD_PRELUDE.replace("HELD, STATS", "STATS"),
+    "unpacks-too-few": GOOD_PRELUDE.replace("1, 4)", "1, 3)"),
+    "counts-too-few": GOOD_PRELUDE.replace("= 4, 2", "= 3, 2"),
+    "counts-too-many-of-a-queue": GOOD_PRELUDE.replace("= 4, 2", "= 4, 3"),
+    "queue-swapped": GOOD_PRELUDE.replace("ready = KEYS[i], leased", "leased = KEYS[i], ready"),
+    "queue-offset": GOOD_PRELUDE.replace("i + 1]", "i + 2]"),
+    "no-names": GOOD_PRELUDE.replace("unpack", "select"),
+}
 BROKEN_LOCALS = {
-    "other-name": GOOD.replace("local RUNS, HELD", "local RUNS, LEASED"),
-    "other-order": GOOD.replace("KEYS[1], KEYS[2]", "KEYS[2], KEYS[1]"),
-    "left-out": GOOD.replace("local RUNS, HELD = KEYS[1], KEYS[2]", "local RUNS = KEYS[1]"),
+    "left-out": GOOD.replace("tonumber(ARGV[2])", "5000"),
+    "not-in-the-header": GOOD.replace("tonumber(ARGV[2])", "tonumber(ARGV[2]) + tonumber(ARGV[3])"),
+    "twice": GOOD.replace("clock(ARGV[1])", "clock(ARGV[2])"),
     "number-below": GOOD + "call('HSET', RUNS, ARGV[3], '')\n",
     "number-in-a-function": GOOD.replace("for i", "local function f() return ARGV[1] end\nfor i"),
 }
@@ -166,15 +255,21 @@ BROKEN_LOCALS = {
 def test_header_is_read() -> None:
     header = read_header("#!lua flags=allow-oom\n" + GOOD)
     assert header.sentence == "Extend leases."
-    assert (header.names("KEYS"), header.per("KEYS", "queue")) == (("runs", "held"), ("ready", "leased"))
+    assert (header.names("KEYS"), header.per("KEYS", "queue")) == (tuple(OWN.split()), QUEUE_KEYS)
     assert (header.names("ARGV"), header.per("ARGV", "job")) == (("now_ms", "lease_ms"), ("id", "token"))
     assert header.per("KEYS", "job") is None
     assert header.sections["RETURNS"] == "the ids whose lease is lost, in their order"
 
 
 def test_sound_script_passes() -> None:
-    assert header_problems("renew", GOOD) == local_problems("renew", GOOD) == []
-    assert binding_problems("renew", read_header(GOOD), ("runs", "held"), ("now_ms", "lease_ms"), ("ready", "leased")) == []
+    assert header_problems("renew", GOOD) == keys_problems("renew", GOOD) == local_problems("renew", GOOD) == []
+    assert binding_problems("renew", read_header(GOOD), ("now_ms", "lease_ms")) == []
+    assert prelude_problems(GOOD_PRELUDE, ("jobs", "runs", "held"), ("ready", "leased")) == []
+
+
+def test_script_without_queues_passes() -> None:
+    text = BROKEN_KEYS["queues-unannounced"].replace("local queues = given_queues()\n", "")
+    assert keys_problems("watch", text) == []
 
 
 @pytest.mark.parametrize("arguments", ["per job: id", "none", "-"])
@@ -187,20 +282,23 @@ def test_broken_header_is_found(name: str) -> None:
     assert len(header_problems("renew", BROKEN_HEADERS[name])) == 1
 
 
+@pytest.mark.parametrize("name", BROKEN_KEYS)
+def test_broken_keys_are_found(name: str) -> None:
+    assert len(keys_problems("renew", BROKEN_KEYS[name])) == 1
+
+
+@pytest.mark.parametrize("name", BROKEN_PRELUDES)
+def test_broken_prelude_is_found(name: str) -> None:
+    assert len(prelude_problems(BROKEN_PRELUDES[name], ("jobs", "runs", "held"), ("ready", "leased"))) == 1
+
+
 @pytest.mark.parametrize("name", BROKEN_LOCALS)
 def test_broken_first_lines_are_found(name: str) -> None:
     assert len(local_problems("renew", BROKEN_LOCALS[name])) == 1
 
 
 @pytest.mark.parametrize(
-    ("keys", "arguments", "queue_keys"),
-    [
-        (("held", "runs"), ("now_ms", "lease_ms"), ("ready", "leased")),
-        (("runs",), ("now_ms", "lease_ms"), ("ready", "leased")),
-        (("runs", "held"), ("now_ms",), ("ready", "leased")),
-        (("runs", "held"), ("now_ms", "lease_ms"), ("ready", "delayed", "leased")),
-    ],
-    ids=["keys-swapped", "key-missing", "argument-missing", "queue-keys-differ"],
+    "arguments", [("lease_ms", "now_ms"), ("now_ms",), ("now_ms", "lease_ms", "more")], ids=["swapped", "missing", "one-more"]
 )
-def test_broken_binding_is_found(keys: Sequence[str], arguments: Sequence[str], queue_keys: Sequence[str]) -> None:
-    assert len(binding_problems("renew", read_header(GOOD), keys, arguments, queue_keys)) == 1
+def test_broken_binding_is_found(arguments: Sequence[str]) -> None:
+    assert len(binding_problems("renew", read_header(GOOD), arguments)) == 1

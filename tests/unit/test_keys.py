@@ -18,10 +18,26 @@ def test_every_key_has_the_hash_tag_of_the_namespace_so_that_one_slot_holds_all(
 
 
 def test_the_keys_of_a_queue_come_in_the_order_of_the_scripts() -> None:
-    assert QUEUE_KEYS == ("ready", "delayed", "leased", "lanes", "opens", "wake")
+    assert QUEUE_KEYS == ("ready", "delayed", "leased", "lanes", "opens", "wake", "expires", "turns")
     keys = Keys("n")
     assert keys.queue("photos/large") == tuple(f"{{n}}:{name}:photos/large" for name in QUEUE_KEYS)
     assert keys.queue("photos/large") == keys.queue("photos/large")
+
+
+def test_the_keys_of_the_partition_come_in_the_order_of_the_scripts_with_the_counters_of_the_hour_last() -> None:
+    keys = Keys("n")
+    assert keys.own(HOUR_MS) == (*map(keys.key, OWN_KEYS), "{n}:stats:1")
+    assert keys.own(HOUR_MS - 1) == (*map(keys.key, OWN_KEYS), "{n}:stats:0")
+    assert len(set(OWN_KEYS)) == len(OWN_KEYS)
+    assert not set(OWN_KEYS) & set(QUEUE_KEYS)
+
+
+def test_a_channel_is_of_one_client_or_one_worker_and_no_key() -> None:
+    keys = Keys("n")
+    channels = [keys.inbox("x"), keys.inbox("y"), keys.asked("x"), keys.asked("y")]
+    assert len(set(channels)) == len(channels)
+    assert all(channel.startswith("{n}:") for channel in channels)
+    assert not set(channels) & set(keys.every(["x", "y"]))
 
 
 def test_queues_and_namespaces_never_share_a_key() -> None:

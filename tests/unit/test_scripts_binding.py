@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from angelrt.keys import QUEUE_KEYS, Keys
-from angelrt.scripts import CLAIM, ENQUEUE, SCRIPTS, SETTLE, SETTLE_WITH_CHILDREN, TICK, Script, as_eval
+from angelrt.keys import OWN_KEYS, QUEUE_KEYS, Keys
+from angelrt.scripts import CLAIM, PRELUDE, SCRIPTS, SETTLE, SETTLE_WITH_CHILDREN, TICK, Script, as_eval
 from angelrt.store import Store, evalsha
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def test_a_script_is_its_shebang_the_prelude_and_its_verb(script: Script) -> Non
 
 def test_only_what_brings_new_work_is_refused_at_the_memory_limit() -> None:
     refused = {name for name, script in SCRIPTS.items() if "allow-oom" not in script.flags and "no-writes" not in script.flags}
-    assert refused == {"enqueue", "settle_with_children"}
+    assert refused == {"enqueue", "settle_with_children", "schedule"}
     assert SETTLE.source.partition("\n")[2] == SETTLE_WITH_CHILDREN.source.partition("\n")[2]
     assert SETTLE.sha != SETTLE_WITH_CHILDREN.sha
 
@@ -48,12 +49,10 @@ def test_no_two_scripts_share_a_name_on_the_server() -> None:
 
 
 @every_script
-def test_the_keys_of_a_script_are_names_of_the_partition(script: Script) -> None:
-    every = set(KEYS.every([]))
-    for name in script.keys:
-        assert name == "stats" or KEYS.key(name) in every
-    assert len(set(script.keys)) == len(script.keys)
-    assert not set(script.keys) & set(QUEUE_KEYS)
+def test_what_all_verbs_share_stands_before_the_verb_in_its_order(script: Script) -> None:
+    folder = resources.files("angelrt") / "lua"
+    texts = [(folder / name).read_text(encoding="utf-8") for name in (*PRELUDE, f"{script.file or script.name}.lua")]
+    assert script.source.partition("\n")[2] == "\n".join(texts)
 
 
 @every_script
@@ -62,15 +61,15 @@ async def test_the_server_compiles_it_and_caches_it_under_its_name(store: Store,
     assert await store.command("SCRIPT", "EXISTS", script.sha) == [1]
 
 
-def test_a_call_names_every_key_it_touches_in_the_order_of_the_header() -> None:
-    command = evalsha(KEYS, ENQUEUE, KEYS.queue("a"), ["1", ""], KEYS.stats(0))
-    assert command[:3] == ["EVALSHA", ENQUEUE.sha, len(ENQUEUE.keys) + len(QUEUE_KEYS)]
-    own = [KEYS.stats(0) if name == "stats" else KEYS.key(name) for name in ENQUEUE.keys]
-    assert command[3:] == [*own, *KEYS.queue("a"), "1", ""]
+@every_script
+def test_a_call_names_every_key_of_the_partition_then_those_of_its_queues(script: Script) -> None:
+    command = evalsha(KEYS, script, [*KEYS.queue("b"), *KEYS.queue("a")], ["1", ""], 3_600_000)
+    assert command[:3] == ["EVALSHA", script.sha, len(OWN_KEYS) + 1 + 2 * len(QUEUE_KEYS)]
+    assert command[3:] == [*map(KEYS.key, OWN_KEYS), "{n}:stats:1", *KEYS.queue("b"), *KEYS.queue("a"), "1", ""]
 
 
 def test_the_call_with_the_text_differs_in_nothing_else() -> None:
-    command = evalsha(KEYS, TICK, [], [""], KEYS.stats(0))
+    command = evalsha(KEYS, TICK, [], [""], 0)
     assert as_eval(TICK, command) == ["EVAL", TICK.source, *command[2:]]
 
 

@@ -288,7 +288,7 @@ async def test_the_jobs_of_a_worker_that_died_come_back_when_their_lease_ends(bo
     job = await shout.send("a")
     store = rt.client().store
     claimed = await store.claim(
-        store.link, "died", "token", queues=["default"], lease_ms=15_000, capacity=1, actors=b"\0shout\0", block=False
+        store.link, "died", "token", queues=["default"], lease_ms=15_000, capacity=1, free=1, actors=b"\0shout\0", block=False
     )
     assert [delivery.id.decode() for delivery in claimed.deliveries] == [job.id]
     box.advance(14)

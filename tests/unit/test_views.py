@@ -37,18 +37,20 @@ def placed(state: str, **changes: Any) -> Placed:
     return Placed(state=state, **(parts | changes))
 
 
-def stored_run(*, lease: str = "t1", rank: int = RANK, attempts: int = 1, history: str = "") -> bytes:
+def stored_run(*, lease: str = "t1", rank: int = RANK, attempts: int = 1, flow: str = "-", history: str = "") -> bytes:
     """Make the stored form of a run."""
-    return f"{lease} worker {rank} 2 {attempts} 0 {STARTED_MS} {history}".encode()
+    return f"{lease} worker {rank} 2 {attempts} 0 {STARTED_MS} {flow} {history}".encode()
 
 
-def stored_result(payload: bytes, *, history: str = "") -> bytes:
+def stored_result(payload: bytes, *, flow: str = "-", history: str = "") -> bytes:
     """Make the stored form of a result: the run that settled the job, and what it brought."""
-    return stored_run(attempts=2, history=history) + b"\0" + payload
+    return stored_run(attempts=2, flow=flow, history=history) + b"\0" + payload
 
 
 def test_a_run_is_read_field_by_field() -> None:
-    assert read_run(stored_run(history="r,1,2,w;x,3,4,v")) == Run("t1", "worker", float(RANK), 2, 1, 0, STARTED_MS, "r,1,2,w;x,3,4,v")
+    history = "r,1,2,w;x,3,4,v"
+    assert read_run(stored_run(history=history)) == Run("t1", "worker", float(RANK), 2, 1, 0, STARTED_MS, "-", history)
+    assert read_run(stored_run(flow="ca.b@q=7,x5")) == Run("t1", "worker", float(RANK), 2, 1, 0, STARTED_MS, "ca.b@q=7,x5", "")
 
 
 def test_an_outcome_is_read_up_to_the_first_nul() -> None:
@@ -70,10 +72,10 @@ def test_a_callers_id_has_its_time_in_the_record() -> None:
     assert job_info(placed("ready", id="order 7", record=record), None).created_at == STARTED
 
 
-@pytest.mark.parametrize("priority", range(10))
+@pytest.mark.parametrize("steps", [0, 4, 9])
 @pytest.mark.parametrize("state", ["ready", "lane"])
-def test_the_priority_of_a_waiting_job_is_in_its_rank(state: str, priority: int) -> None:
-    assert job_info(placed(state, score=float(priority * PRIORITY_STEP + 7)), None).priority == priority
+def test_a_priority_is_not_read_off_a_rank_which_tells_another_where_priorities_age(state: str, steps: int) -> None:
+    assert job_info(placed(state, score=float(steps * PRIORITY_STEP + 7)), None).priority == 5
 
 
 @pytest.mark.parametrize("state", ["ready", "delayed", "leased", "completed", "failed", "cancelled"])
@@ -173,6 +175,18 @@ def test_a_failure_is_raised_with_all_that_is_known() -> None:
     assert (error.remote_traceback, error.attempts) == ("Traceback", 2)
 
 
-def test_a_cancelled_job_has_no_result() -> None:
-    with pytest.raises(JobCancelled, match=r"^job x was cancelled$"):
-        result_of("x", "k", b"", decode_any)
+WHY = {
+    "-": "job x was cancelled",
+    "ca.b@q=k7": "job x was cancelled",
+    "x5": "job x was cancelled",
+    "kann%40host": "job x was cancelled by ann@host",
+    "ra@q=e*3,x5,kann%20%2C%20bob": "job x was cancelled by ann , bob",
+    "ca@q=,x5,e": "job x was cancelled: it had not begun before it expired",
+}
+
+
+@pytest.mark.parametrize("flow", WHY)
+def test_a_cancelled_job_has_no_result_and_says_who_cancelled_it(flow: str) -> None:
+    with pytest.raises(JobCancelled) as caught:
+        result_of("x", "k", stored_result(b"", flow=flow), decode_any)
+    assert str(caught.value) == WHY[flow]

@@ -2,6 +2,11 @@
 -- The state of a job is the sorted set that holds its id; a script writes the destination first and removes from the source last,
 -- since Redis keeps what a failing script has already written.
 
+-- Every script gets the partition's own keys first, in this order, then those of each queue that it may touch.
+local JOBS, RUNS, BLOBS, RESULTS, NOTES, HELD, WATCH, COMPLETED, FAILED, CANCELLED, QUEUES, EVENTS, BEATS, WORKERS,
+  HOLDERS, GATES, GATES_VOID, RULES, CONTROL, UNIQUE, UNIQUE_VOID, SCHEDULES, STATS = unpack(KEYS, 1, 23)
+local OWN_KEYS, QUEUE_KEYS = 23, 8
+
 local call = redis.call
 local EPOCH_MS = 1704067200000 -- 2024-01-01, so that a rank of priority 9 stays below 2^53 until 2093
 local TICKS_PER_MS = 256
@@ -19,24 +24,17 @@ local function clock(given)
   return t[1] * 1000 + math.floor(t[2] / 1000 * TICKS_PER_MS) / TICKS_PER_MS
 end
 
-local function rank_of(priority, ms)
-  return priority * PRIORITY_STEP + math.floor((ms - EPOCH_MS) * TICKS_PER_MS)
-end
-
-local function priority_of(rank)
-  return math.floor(rank / PRIORITY_STEP)
-end
-
 local function integer(number)
   return string.format('%.0f', number)
 end
 
-local function queues_from(first)
+local function given_queues()
   local queues = {}
-  for i = first, #KEYS, 6 do
+  for i = OWN_KEYS + 1, #KEYS, QUEUE_KEYS do
     queues[#queues + 1] = {
       name = string.match(KEYS[i], '}:ready:(.*)$'),
       ready = KEYS[i], delayed = KEYS[i + 1], leased = KEYS[i + 2], lanes = KEYS[i + 3], opens = KEYS[i + 4], wake = KEYS[i + 5],
+      expires = KEYS[i + 6], turns = KEYS[i + 7],
     }
   end
   return queues
@@ -46,26 +44,67 @@ local function actor_of(record)
   return string.match(record, '^([^%z]*)%z')
 end
 
--- A run is `token worker rank deliveries attempts losses started_ms history`; the token of a job that is not leased begins with `!`.
+-- A run is `token worker rank deliveries attempts losses started_ms flow history`; the token of a job that is not leased begins with `!`.
 local function parse_run(run)
   if not run then
-    return { token = '!', worker = '-', deliveries = 0, attempts = 0, losses = 0, started = '0', history = '' }
+    return { token = '!', worker = '-', deliveries = 0, attempts = 0, losses = 0, started = '0', flow = '-', history = '' }
   end
-  local token, worker, rank, deliveries, attempts, losses, started, history =
-    string.match(run, '^(%S+) (%S+) (%S+) (%d+) (%d+) (%d+) (%S+) (.*)$')
+  local token, worker, rank, deliveries, attempts, losses, started, flow, history =
+    string.match(run, '^(%S+) (%S+) (%S+) (%d+) (%d+) (%d+) (%S+) (%S+) (.*)$')
   return {
     token = token, worker = worker, rank = tonumber(rank), deliveries = tonumber(deliveries), attempts = tonumber(attempts),
-    losses = tonumber(losses), started = started, history = history,
+    losses = tonumber(losses), started = started, flow = flow, history = history,
   }
 end
 
 local function format_run(run)
   return table.concat({
-    run.token, run.worker, integer(run.rank), run.deliveries, run.attempts, run.losses, run.started, run.history,
+    run.token, run.worker, integer(run.rank), run.deliveries, run.attempts, run.losses, run.started, run.flow, run.history,
   }, ' ')
 end
 
--- The run ends without an outcome: note how (r retry, s snooze, l lost, x released) and give the token up.
+-- The run of a job that was never delivered.
+local function new_run(rank, flow)
+  return '! - ' .. integer(rank) .. ' 0 0 0 0 ' .. flow .. ' '
+end
+
+-- FLOW: what may hold a job back or end it early, as items parted by commas; `-` for nothing.
+--   cGATE          one of at most so many at a time
+--   rGATE[*COST]   tokens of a rate, one if no cost is given
+--   tTENANT        takes turns with other tenants
+--   uKEY*TILL*HOW  unique until f finished, s started, or for so many ms; on conflict e existing, r replace, j reject
+--   pN             the priority, in a queue where it ages and the rank does not tell it
+--   xMS            not to be begun after this time
+--   kWHO           asked to stop while it ran, or cancelled; e expired; oID replaced by a job of the same unique key
+--   qQUEUE         in the result of a failed job: the queue in which it was
+-- A gate is `rule=value`; names and values are quoted as in a URL.
+local function flow_of(run)
+  if not run or string.find(run, ' - ', 5, true) then return '-' end -- from 5 on: the worker of a run that never began is `-`, too
+  return string.match(run, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ (%S+)')
+end
+
+local function with_item(flow, item)
+  return flow == '-' and item or flow .. ',' .. item
+end
+
+local function is_asked_to_stop(flow)
+  return flow ~= '-' and string.find(',' .. flow, ',k', 1, true) ~= nil
+end
+
+-- Why a job ends without having run: k, e or o.
+local function end_item(flow)
+  return flow ~= '-' and string.match(',' .. flow, ',([keo][^,]*)') or nil
+end
+
+local function expires_at(flow)
+  return flow ~= '-' and tonumber(string.match(',' .. flow, ',x(%d+)')) or nil
+end
+
+local function has_gates(flow)
+  return flow ~= '-' and string.find(',' .. flow, ',[cr]') ~= nil
+end
+
+-- The run ends without an outcome: note how (r retry, s snooze, l lost, x released, f failed and replayed) and give the token up.
 local function close_run(run, how, now)
   local entry = how .. ',' .. run.started .. ',' .. integer(now) .. ',' .. run.worker
   local kept = { entry }
@@ -91,6 +130,27 @@ local function lane_member(lane, rank, id)
   return lane .. '\0' .. string.format('%016.0f', rank) .. '\0' .. id
 end
 
+-- The order of ranks, then of ids by their bytes, as sorted sets have it (`<` of two texts goes by the server's locale).
+local function comes_before(rank, id, other_rank, other_id)
+  if rank ~= other_rank then return rank < other_rank end
+  for i = 1, math.min(#id, #other_id) do
+    local a, b = string.byte(id, i), string.byte(other_id, i)
+    if a ~= b then return a < b end
+  end
+  return #id < #other_id
+end
+
+local function push(list, first, second)
+  local n = #list
+  list[n + 1] = first
+  list[n + 2] = second
+end
+
+-- A score as plain digits: some servers write it with an exponent.
+local function digits(score)
+  return string.find(score, 'e', 1, true) and integer(tonumber(score)) or score
+end
+
 local function write(command, key, arguments)
   for first = 1, #arguments, 4000 do
     call(command, key, unpack(arguments, first, math.min(first + 3999, #arguments)))
@@ -102,12 +162,17 @@ local function wake(queue)
 end
 
 -- Counters of one call by label (`queue|actor`) and word; written as fields `queue|actor|word`.
-local function count(counts, label, word, by)
+local function words_of(counts, label)
   local words = counts[label]
   if not words then
     words = {}
     counts[label] = words
   end
+  return words
+end
+
+local function count(counts, label, word, by)
+  local words = words_of(counts, label)
   words[word] = (words[word] or 0) + (by or 1)
 end
 
@@ -127,130 +192,52 @@ local function event(key, entries_max, verb, worker, jobs, ids)
     table.concat(ids, ' ', 1, math.min(#ids, EVENT_IDS_MAX)))
 end
 
--- Move what is due from delayed to ready; a job ranks by the time at which it was due.
-local function promote(queue, runs_key, now, most)
-  local due = call('ZRANGEBYSCORE', queue.delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
-  if #due == 0 then return 0 end
-  local ids, ready = {}, {}
-  for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
-  local runs = call('HMGET', runs_key, unpack(ids))
+local function has_waiters(queue, lane)
+  return #call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1) > 0
+end
+
+-- Functions that are made when they are first needed: a call that meets no gate, no tenant and nothing overdue does not pay for them.
+local function lazily(make)
+  local made
+  return function()
+    made = made or make()
+    return made
+  end
+end
+
+-- What one call has read of pauses, actors and gates; `changed` are the states of gates that are to be written.
+local seen = { paused = {}, holds = {}, limits = {}, states = {}, changed = {}, holding = {}, crowds = {}, looked = {}, weights = {} }
+
+-- q, a or g and the name of a queue, actor or gate; behind a d where it is drained.
+local function is_paused(kind, name)
+  if seen.controlled == nil then seen.controlled = call('EXISTS', CONTROL) == 1 end
+  if not seen.controlled then return false end
+  local what = kind .. name
+  if seen.paused[what] == nil then seen.paused[what] = call('HEXISTS', CONTROL, what) == 1 end
+  return seen.paused[what]
+end
+
+-- What a step of priority is worth in ranks: more than any time, or as long as the queue's aging says.
+local function step_of(queue)
+  if not queue.step then
+    local aging_ms = tonumber(call('HGET', RULES, 'aging ' .. queue.name) or '')
+    queue.ages = aging_ms ~= nil
+    queue.step = aging_ms and aging_ms * TICKS_PER_MS or PRIORITY_STEP
+  end
+  return queue.step
+end
+
+local function rank_of(queue, priority, ms)
+  return priority * step_of(queue) + math.floor((ms - EPOCH_MS) * TICKS_PER_MS)
+end
+
+-- Tell those who wait for a result; a waiter that misses the news asks again when it reconnects.
+local function announce(ids)
+  if #ids == 0 or call('EXISTS', WATCH) == 0 then return end
+  local inbox = string.match(WATCH, '^(.*)watch$') .. 'ended:'
+  local waiters = call('HMGET', WATCH, unpack(ids))
   for i, id in ipairs(ids) do
-    local priority = runs[i] and priority_of(parse_run(runs[i]).rank) or DEFAULT_PRIORITY
-    ready[2 * i - 1] = rank_of(priority, tonumber(due[2 * i]))
-    ready[2 * i] = id
+    for client in string.gmatch(waiters[i] or '', '%S+') do call('PUBLISH', inbox .. client, id) end
   end
-  write('ZADD', queue.ready, ready)
-  write('ZREM', queue.delayed, ids)
-  return #ids
-end
-
--- Give leases back to ready at their old rank. `how` is l (the worker was lost: the attempt stays charged) or x (handed back: it does not).
--- A lease without a valid token is what a call that broke off has left: the job is in its place already, only the lease goes.
--- Answers how many were given back, and their entries in held; held and leased, by which leases are found, are left to the caller.
-local function give_back(queue, ids, runs_key, how, now)
-  if #ids == 0 then return 0, {} end
-  local found = call('HMGET', runs_key, unpack(ids))
-  local ready, runs, held = {}, {}, {}
-  for i, id in ipairs(ids) do
-    local run = parse_run(found[i])
-    held[i] = run.worker .. '\0' .. id
-    if string.sub(run.token, 1, 1) ~= '!' then
-      if how == 'l' then run.losses = run.losses + 1 else run.attempts = math.max(run.attempts - 1, 0) end
-      ready[#ready + 1] = integer(run.rank)
-      ready[#ready + 1] = id
-      close_run(run, how, now)
-      run.token = '!' -- `!token` is of a run that was settled, and a late verdict on this one must be refused
-      runs[#runs + 1] = id
-      runs[#runs + 1] = format_run(run)
-    end
-  end
-  write('ZADD', queue.ready, ready)
-  write('HSET', runs_key, runs)
-  return #ready / 2, held
-end
-
-local function take_back_expired(queue, runs_key, held_key, now, most, counts)
-  local ids = call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'LIMIT', 0, most)
-  local lost, held = give_back(queue, ids, runs_key, 'l', now)
-  write('ZREM', held_key, held)
-  write('ZREM', queue.leased, ids)
-  if lost > 0 then count(counts, queue.name .. '|*', 'lost', lost) end
-  return #ids
-end
-
--- Both for all queues, at most BATCH_MAX jobs of each kind in one call. Answers whether more may be overdue, and sets each queue's `moved`.
-local function move_overdue(queues, runs_key, held_key, now, counts)
-  local due, expired = BATCH_MAX, BATCH_MAX
-  for _, queue in ipairs(queues) do
-    local promoted = due > 0 and promote(queue, runs_key, now, due) or 0
-    local lost = expired > 0 and take_back_expired(queue, runs_key, held_key, now, expired, counts) or 0
-    due, expired = due - promoted, expired - lost
-    queue.moved = promoted + lost > 0
-  end
-  return due == 0 or expired == 0
-end
-
--- The earliest time at which something here changes by itself: a job comes due or a lease ends. -1 for never.
-local function next_due(queues)
-  local earliest = -1
-  for _, queue in ipairs(queues) do
-    for _, key in ipairs({ queue.delayed, queue.leased }) do
-      local head = call('ZRANGE', key, 0, 0, 'WITHSCORES')
-      if head[2] and (earliest < 0 or tonumber(head[2]) < earliest) then earliest = tonumber(head[2]) end
-    end
-  end
-  return earliest
-end
-
--- Five arguments an item: queue index, id, record, priority ('' for the default), when ('' now, '+ms' later, 'ms' at).
--- Answers 1 for each id that is new or was sent with this very record, 0 for one that exists with another record.
-local function enqueue(first, last, queues, now, jobs_key, runs_key, blobs_key, counts)
-  local ids, codes, records, stubs, orphans, seen, moves = {}, {}, {}, {}, {}, {}, {}
-  for i = first, last, 5 do ids[#ids + 1] = ARGV[i + 1] end
-  if #ids == 0 then return codes, ids end
-  local existing = call('HMGET', jobs_key, unpack(ids))
-  for k, id in ipairs(ids) do
-    local base = first + (k - 1) * 5
-    local record, when = ARGV[base + 2], ARGV[base + 4]
-    local old = existing[k] or seen[id]
-    codes[k] = (not old or old == record) and 1 or 0
-    if old then
-      if old ~= record then orphans[#orphans + 1] = blob_of(id, record) end
-    else
-      seen[id] = record
-      local queue = queues[tonumber(ARGV[base])]
-      local move = moves[queue] or { ready = {}, delayed = {}, head = math.huge }
-      moves[queue] = move
-      local priority = ARGV[base + 3] == '' and DEFAULT_PRIORITY or tonumber(ARGV[base + 3])
-      local at = when == '' and now or tonumber(when)
-      if string.sub(when, 1, 1) == '+' then at = now + at end
-      if at <= now then
-        move.ready[#move.ready + 1] = integer(rank_of(priority, now))
-        move.ready[#move.ready + 1] = id
-      else
-        at = math.ceil(at)
-        move.head = math.min(move.head, at)
-        move.delayed[#move.delayed + 1] = at
-        move.delayed[#move.delayed + 1] = id
-        if priority ~= DEFAULT_PRIORITY then
-          stubs[#stubs + 1] = id
-          stubs[#stubs + 1] = '! - ' .. integer(rank_of(priority, at)) .. ' 0 0 0 0 '
-        end
-      end
-      records[#records + 1] = id
-      records[#records + 1] = record
-      count(counts, queue.name .. '|' .. actor_of(record), 'sent')
-    end
-  end
-  write('HSET', runs_key, stubs)
-  for queue, move in pairs(moves) do
-    local head = move.head < math.huge and call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')[2]
-    if #move.ready > 0 or (move.head < math.huge and not (head and tonumber(head) <= move.head)) then wake(queue) end
-    write('ZADD', queue.ready, move.ready)
-    write('ZADD', queue.delayed, move.delayed)
-  end
-  -- The record last: an id without one is dropped by claim and sent again by its sender; a record without a place would be lost.
-  write('HSET', jobs_key, records)
-  write('HDEL', blobs_key, orphans)
-  return codes, ids
+  write('HDEL', WATCH, ids)
 end

@@ -1,19 +1,18 @@
 -- Keep a worker alive in the register; with actors given (at its start), open the lanes of jobs that waited for them.
--- KEYS      beats workers | per queue: ready delayed leased lanes opens wake
+-- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
 -- ARGV      now_ms worker info | per actor: name
 -- RETURNS   now_ms
 -- INVARIANT after registration, every lane with waiters of an actor of this worker has an entry in opens
-local BEATS, WORKERS = KEYS[1], KEYS[2]
 local now, worker, info = clock(ARGV[1]), ARGV[2], ARGV[3]
-local queues = queues_from(3)
+local queues = given_queues()
 
 call('HSET', WORKERS, worker, info)
 call('ZADD', BEATS, now, worker)
 for i = 4, #ARGV do
   local lane = lane_of(ARGV[i])
   for _, queue in ipairs(queues) do
-    if #call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1) > 0 then
-      call('ZADD', queue.opens, now, lane)
+    if has_waiters(queue, lane) then
+      call('ZADD', queue.opens, -now, lane)
       wake(queue)
     end
   end

@@ -1,24 +1,22 @@
--- Promote what is due, take back expired leases, then lease ready jobs to one worker under one token.
--- KEYS      jobs runs held beats stats events | per queue: ready delayed leased lanes opens wake
--- ARGV      now_ms events_max worker token lease_ms capacity resend actors
--- RETURNS   now_ms, next_due_ms or -1, again (1: more is claimable), count and names of actors parked here,
+-- Move what is overdue, then lease to one worker, under one token, what is first in line in ready and in open lanes.
+-- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
+-- ARGV      now_ms events_max worker token lease_ms capacity free resend actors
+-- RETURNS   now_ms, next_due_ms or -1, again (1: more is claimable), count and names of missing actors met here,
 --           then per job: id queue rank record run
--- INVARIANT a token, an entry in held and an entry in leased exist together; a call repeated with its token and resend = 1
---           leases nothing twice
-local JOBS, RUNS, HELD, BEATS, STATS, EVENTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- INVARIANT a token, an entry in held and an entry in leased exist together, and so do those in holders; a call repeated with its token
+--           and resend = 1 leases nothing twice
 local now, events_max, worker, token, lease_ms = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local capacity, resend, actors = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
-local queues = queues_from(7)
+local capacity, free, resend, actors = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9]
+local queues = given_queues()
 
-local counts, granted, granted_ids, has_granted, parked, parked_seen, examined = {}, {}, {}, {}, {}, {}, 0
+local OPENS_MAX = 8 -- the most lanes of gates that one call looks at; the others keep their marks and their turn
+
+local counts, granted, granted_ids, has_granted, missing, missing_seen, examined = {}, {}, {}, {}, {}, {}, 0
+local closed = {}       -- lanes whose own first waiter met a closed gate, with the time at which it opens
+local joined = {}       -- lanes that somebody joined in this call, with the time at which the gate opens for the first who did
+local exhausted = false -- the call has stopped before it had seen everything
 local deadline = math.floor(now + lease_ms)
 local started = integer(now)
-
-local known = {}
-local function knows(actor)
-  if known[actor] == nil then known[actor] = string.find(actors, '\0' .. actor .. '\0', 1, true) ~= nil end
-  return known[actor]
-end
 
 local function is_own(run)
   return run and string.sub(run, 1, #token + 1) == token .. ' '
@@ -33,7 +31,7 @@ local function grant(index, id, rank, record, run)
 end
 
 local function next_run(run, rank)
-  if not run then return token .. ' ' .. worker .. ' ' .. rank .. ' 1 1 0 ' .. started .. ' ' end
+  if not run then return token .. ' ' .. worker .. ' ' .. rank .. ' 1 1 0 ' .. started .. ' - ' end
   if is_own(run) then return run end -- taken by this call before it broke off
   local parsed = parse_run(run)
   parsed.token, parsed.worker, parsed.rank, parsed.started = token, worker, tonumber(rank), started
@@ -41,161 +39,258 @@ local function next_run(run, rank)
   return format_run(parsed)
 end
 
--- A parked job keeps its rank in its run, from which its place in the lane is found again.
-local function waiting_run(run, rank)
+-- The rank as a worker reads it. Where priorities age, ranks are low.
+local function told_rank(index, rank, run)
+  return tonumber(rank) < PRIORITY_STEP and turns().strict_rank(queues[index], rank, flow_of(run)) or rank
+end
+
+local function lease(index, candidate, record, run, change)
+  local id, rank = candidate.id, candidate.rank
+  local leased_run = next_run(run, rank)
+  push(change.leased, deadline, id)
+  push(change.runs, id, leased_run)
+  push(change.held, 0, worker .. '\0' .. id)
+  grant(index, id, told_rank(index, rank, run), record, leased_run)
+end
+
+-- A job that stands in a lane keeps its rank in its run, from which its place there is found again.
+local function stand_in(queue, lane, candidate, run, change)
   local parsed = parse_run(run)
-  parsed.rank = tonumber(rank)
-  return format_run(parsed)
+  parsed.rank = tonumber(candidate.rank)
+  push(change.lanes, 0, lane_member(lane, parsed.rank, candidate.id))
+  push(change.runs, candidate.id, format_run(parsed))
+  queue.is_plain = false
 end
 
--- Lease or park each candidate; one whose record is gone is dropped. Answers how many were leased, and the set of those parked.
-local function serve(index, ids, ranks)
-  local queue, opened, waits = queues[index], {}, {}
+local function miss(queue, why, actor, change)
+  if why == 'missing' and not missing_seen[actor] then
+    missing_seen[actor] = true
+    missing[#missing + 1] = actor
+  end
+  if not change.marked[actor] then
+    change.marked[actor] = true
+    call('ZADD', queue.opens, -now, lane_of(actor))
+    wake(queue)
+  end
+end
+
+-- A job that is held stands where that passes. Answers whether it leaves the place where it was.
+local function hold_back(queue, candidate, run, actor, why, gate, at, change)
+  if why ~= 'gate' then
+    stand_in(queue, lane_of(actor), candidate, run, change)
+    miss(queue, why, actor, change)
+    return candidate.lane ~= lane_of(actor)
+  end
+  -- Whoever comes after it, out of this lane or to its gate, does not pass it in this call.
+  closed[gate.lane] = closed[gate.lane] or at
+  seen.looked[gate.lane] = nil
+  if gate.lane == candidate.lane then return false end
+  joined[gate.lane] = math.min(joined[gate.lane] or math.huge, at)
+  stand_in(queue, gate.lane, candidate, run, change)
+  gates().look_again(queue, gate.lane, candidate.id, tonumber(candidate.rank), at)
+  return true
+end
+
+-- What a job takes beside a slot. Answers false for one that came into ready another way than by its send: it waits for its tenant's turn.
+local function enter(queue, candidate, run, flow, change)
+  local tenant = flow ~= '-' and turns().tenant_of(flow) or nil
+  if tenant and not candidate.lane then
+    local band = turns().band_of(queue, tonumber(candidate.rank))
+    stand_in(queue, turns().lane_of_tenant(tenant, band), candidate, run, change)
+    turns().join(queue, turns().lane_of_tenant(tenant, band), band)
+    return false
+  end
+  if flow ~= '-' then
+    gates().enter(candidate.id, flow, now, change.holders)
+    if expires_at(flow) then change.begun[#change.begun + 1] = candidate.id end
+    turns().release_unique(candidate.id, flow, 's')
+  end
+  if tenant or queue.takes_turns then turns().charge(queue, tenant, candidate.rank) end
+  return true
+end
+
+-- Lease a candidate, or let it stand where it has to wait. Answers whether it leaves the place where it was; nil when the call is full.
+local function place(index, candidate, record, run, change)
+  if not record then
+    change.gone[#change.gone + 1] = candidate.id
+    return true
+  end
+  local queue, flow = queues[index], flow_of(run)
+  if not is_own(run) then
+    if run and string.sub(run, 1, 1) ~= '!' then return true end -- leased: a claim that broke off has left it here, too
+    if end_item(flow) then
+      moves().write_cancelled({ candidate.id }, { parse_run(run) }, now) -- a call that ended it broke off
+      turns().release_unique(candidate.id, flow, 'f')
+      change.ended[#change.ended + 1] = candidate.id
+      return true
+    end
+    local actor = actor_of(record)
+    local why, gate, at = hold(queue, candidate.id, actor, actors, flow, candidate.lane, candidate.rank, now)
+    if why then return hold_back(queue, candidate, run, actor, why, gate, at, change) end
+    if flow ~= '-' or queue.takes_turns then
+      if #granted_ids >= free and has_gates(flow) then return nil end -- ahead of its slot, it would hold a gate and not run
+      if not enter(queue, candidate, run, flow, change) then return true end
+    end
+  end
+  lease(index, candidate, record, run, change)
+  return true
+end
+
+-- Serve candidates in order. Answers those that leave their place, whether the call is full, and whose runs go last.
+local function serve(index, candidates)
+  local queue, ids, leaving, full = queues[index], {}, {}, false
+  for i, candidate in ipairs(candidates) do ids[i] = candidate.id end
   local records, runs = call('HMGET', JOBS, unpack(ids)), call('HMGET', RUNS, unpack(ids))
-  local leased, held, written, lanes, gone, before = {}, {}, {}, {}, {}, #granted_ids
-  for i, id in ipairs(ids) do
-    local record = records[i]
-    local actor = record and actor_of(record)
-    if actor and knows(actor) then
-      local run = next_run(runs[i], ranks[i])
-      leased[#leased + 1] = deadline
-      leased[#leased + 1] = id
-      written[#written + 1] = id
-      written[#written + 1] = run
-      held[#held + 1] = 0
-      held[#held + 1] = worker .. '\0' .. id
-      grant(index, id, ranks[i], record, run)
-    elseif actor then
-      local lane = lane_of(actor)
-      waits[id] = true
-      lanes[#lanes + 1] = 0
-      lanes[#lanes + 1] = lane_member(lane, tonumber(ranks[i]), id)
-      written[#written + 1] = id
-      written[#written + 1] = waiting_run(runs[i], ranks[i])
-      if not opened[lane] then
-        opened[lane] = true
-        call('ZADD', queue.opens, now, lane)
-        wake(queue)
+  local change = { leased = {}, held = {}, runs = {}, lanes = {}, holders = {}, begun = {}, gone = {}, ended = {}, marked = {} }
+  for i, candidate in ipairs(candidates) do
+    if records[i] and not runs[i] and not queue.takes_turns and seen.holds[actor_of(records[i])] == false then
+      lease(index, candidate, records[i], nil, change) -- what place would come to, for a job that nothing can hold
+      leaving[#leaving + 1] = candidate
+    elseif not (candidate.lane and closed[candidate.lane]) then
+      local leaves = place(index, candidate, records[i], runs[i], change)
+      if leaves == nil then
+        full = true
+        break
       end
-      if not parked_seen[actor] then
-        parked_seen[actor] = true
-        parked[#parked + 1] = actor
-      end
-    else
-      gone[#gone + 1] = id
+      if leaves then leaving[#leaving + 1] = candidate end
     end
   end
-  write('ZADD', queue.leased, leased)
-  write('ZADD', queue.lanes, lanes)
-  write('ZADD', HELD, held)
-  write('HSET', RUNS, written)
-  write('HDEL', RUNS, gone)
-  return #granted_ids - before, waits
+  if next(seen.changed) then gates().write_states(now) end -- first: what is charged twice breaks no limit
+  write('ZADD', HELD, change.held)
+  write('ZADD', queue.leased, change.leased)
+  write('ZADD', queue.lanes, change.lanes)
+  write('ZADD', HOLDERS, change.holders)
+  write('HSET', RUNS, change.runs)
+  write('ZREM', queue.expires, change.begun)
+  write('HDEL', RUNS, change.gone)
+  return leaving, full, change.ended
 end
 
--- The open lanes of actors that this worker knows, the longest open first.
+-- The lanes in which this worker may find something: those of its actors, and the gates' whose time has come, the longest open first.
 local function open_lanes(queue)
-  if call('ZCARD', queue.opens) == 0 then return {} end
-  local lanes, open = {}, {}
-  for actor in string.gmatch(actors, '[^%z]+') do lanes[#lanes + 1] = lane_of(actor) end
-  if #lanes == 0 then return open end
-  local since = call('ZMSCORE', queue.opens, unpack(lanes))
-  for i, lane in ipairs(lanes) do
-    if since[i] and tonumber(since[i]) <= now then open[#open + 1] = { lane = lane, since = tonumber(since[i]) } end
+  local lanes, own = {}, {}
+  if queue.is_plain or call('ZCARD', queue.opens) == 0 then return lanes end
+  for actor in string.gmatch(actors, '[^%z]+') do
+    if not is_paused('a', actor) then own[#own + 1] = lane_of(actor) end
   end
-  table.sort(open, function(a, b) return a.since < b.since or (a.since == b.since and a.lane < b.lane) end)
-  return open
+  local marks = #own > 0 and call('ZMSCORE', queue.opens, unpack(own)) or {}
+  for i, lane in ipairs(own) do
+    if marks[i] then lanes[#lanes + 1] = lane end
+  end
+  for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', 0, OPENS_MAX)) do lanes[#lanes + 1] = lane end
+  for _, lane in ipairs(lanes) do seen.looked[lane] = true end
+  return lanes
 end
 
--- Lease up to `most` jobs out of open lanes; an empty lane loses its mark. Answers how many, and whether some are left.
-local function serve_opens(index, most)
-  local queue, taken, more = queues[index], 0, false
-  for _, open in ipairs(open_lanes(queue)) do
-    local lane, room = open.lane, most - taken
-    local members = call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, room + 1)
-    if #members == 0 then call('ZREM', queue.opens, lane) end
-    if #members > room then
-      more = true
-      members[#members] = nil
-    end
-    if #members > 0 then
-      local ids, ranks, done = {}, {}, {}
-      for i, member in ipairs(members) do
-        local rank, id = string.match(member, '^[^%z]*%z(%d+)%z(.*)$')
-        ids[i], ranks[i] = id, integer(tonumber(rank))
-      end
-      local leased, waits = serve(index, ids, ranks)
-      for i, member in ipairs(members) do
-        if not waits[ids[i]] then done[#done + 1] = member end
-      end
-      write('ZREM', queue.lanes, done)
-      taken = taken + leased
-      examined = examined + #ids
+-- The first `most` candidates of ready, or of the tenants by turns, and of the open lanes.
+local function first_in_line(queue, lanes, most)
+  queue.takes_turns = not queue.is_plain and call('ZCARD', queue.turns) > 0
+  local line, waiters, more = {}, {}, false
+  if queue.takes_turns then
+    line, more = turns().take(queue, most)
+    exhausted = exhausted or more
+  else
+    local ready = call('ZRANGE', queue.ready, 0, most - 1, 'WITHSCORES')
+    for i = 1, #ready, 2 do line[#line + 1] = { id = ready[i], rank = digits(ready[i + 1]) } end
+  end
+  for _, lane in ipairs(lanes) do
+    if not closed[lane] then turns().add_waiters(waiters, queue, lane, most) end
+  end
+  if #waiters == 0 then return line end
+  turns().merge(queue, line, waiters)
+  for i = #line, most + 1, -1 do line[i] = nil end
+  return line
+end
+
+local function remove(queue, leaving)
+  local from_ready, members = 0, {}
+  for _, candidate in ipairs(leaving) do
+    if candidate.lane then members[#members + 1] = candidate.member else from_ready = from_ready + 1 end
+  end
+  if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, 0, from_ready - 1) end
+  write('ZREM', queue.lanes, members)
+end
+
+-- After a look: a lane that is empty loses its mark, one whose gate closed keeps the time at which it opens, the others go to the end.
+local function mark_again(queue, lanes)
+  for _, lane in ipairs(lanes) do
+    local again = closed[lane] and math.min(closed[lane], joined[lane] or math.huge)
+    if again and again < math.huge then
+      call('ZADD', queue.opens, again, lane)
+    elseif closed[lane] or not has_waiters(queue, lane) then
+      call('ZREM', queue.opens, lane)
+    elseif gates().is_gate_lane(lane) then
+      call('ZADD', queue.opens, now, lane)
     end
   end
-  return taken, more
 end
 
--- A score as plain digits: some servers write it with an exponent.
-local function digits(score)
-  return string.find(score, 'e', 1, true) and integer(tonumber(score)) or score
-end
-
-local function serve_ready(index, most)
-  local queue, taken = queues[index], 0
-  while taken < most and examined < BATCH_MAX do
-    local batch = call('ZRANGE', queue.ready, 0, math.min(most - taken, BATCH_MAX - examined) - 1, 'WITHSCORES')
-    if #batch == 0 then break end
-    local ids, ranks = {}, {}
-    for i = 1, #batch, 2 do
-      ids[#ids + 1] = batch[i]
-      ranks[#ranks + 1] = digits(batch[i + 1])
-    end
-    taken = taken + serve(index, ids, ranks)
-    call('ZREMRANGEBYRANK', queue.ready, 0, #ids - 1)
-    examined = examined + #ids
+-- Answers whether more is claimable here.
+local function serve_queue(index, live)
+  local queue, before, full = queues[index], #granted_ids, false
+  if is_paused('q', queue.name) then return false end
+  local waiting, lanes, left = call('ZCARD', queue.ready), open_lanes(queue), math.max(capacity - before, 0)
+  local is_line = queue.is_plain or call('EXISTS', queue.opens, queue.turns) == 0 -- ready alone, which workers share
+  if is_line and waiting == 0 then return false end
+  if is_line then left = math.min(left, math.ceil(waiting / live)) end
+  while not full and left > #granted_ids - before and examined < BATCH_MAX do
+    local line = first_in_line(queue, lanes, math.min(left - (#granted_ids - before), BATCH_MAX - examined))
+    if #line == 0 then break end
+    local leaving, ended
+    leaving, full, ended = serve(index, line)
+    remove(queue, leaving)
+    write('HDEL', RUNS, ended)
+    examined = examined + #line
   end
-  return taken
+  if queue.is_plain then return call('ZCARD', queue.ready) > 0 end
+  local more = #first_in_line(queue, lanes, 1) > 0
+  mark_again(queue, lanes)
+  -- Lanes beyond those that one call looks at are as open as before.
+  return more or (#lanes > 0 and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', 0, 1) > 0)
 end
 
--- What a call with this token leased before its answer was lost.
-local function held_by_token()
+-- What a call with this token leased before its answer was lost. Where it broke off between lease and removal, the job still waits, too;
+-- where it broke off before the token was written, the lease goes, and the job waits as before.
+local function take_up(index, id, record, run)
+  local queue = queues[index]
+  if not call('ZSCORE', queue.leased, id) then return end
+  if is_own(run) then
+    local rank = integer(parse_run(run).rank)
+    grant(index, id, told_rank(index, rank, run), record, run)
+    local state, _, member = moves().find(queue, id, record, run, true)
+    if state then call('ZREM', queue[state], member) end
+    call('ZREM', queue.expires, id)
+  elseif not run or string.sub(run, 1, 1) == '!' then
+    local holders = {}
+    if flow_of(run) ~= '-' then gates().leave(queue, id, flow_of(run), now, holders) end
+    write('ZREM', HOLDERS, holders)
+    call('ZREM', queue.leased, id)
+    call('ZREM', HELD, worker .. '\0' .. id)
+  end
+end
+
+local function take_up_all()
   local members = call('ZRANGEBYLEX', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1')
   for first = 1, #members, BATCH_MAX do
     local ids = {}
     for i = first, math.min(first + BATCH_MAX - 1, #members) do ids[#ids + 1] = string.sub(members[i], #worker + 2) end
     local runs, records = call('HMGET', RUNS, unpack(ids)), call('HMGET', JOBS, unpack(ids))
     for i, id in ipairs(ids) do
-      if is_own(runs[i]) and records[i] then
-        local rank = parse_run(runs[i]).rank
-        for index, queue in ipairs(queues) do
-          if call('ZSCORE', queue.leased, id) then
-            grant(index, id, integer(rank), records[i], runs[i])
-            -- Where a call broke off between lease and removal, the job still waits, too.
-            call('ZREM', queue.ready, id)
-            call('ZREM', queue.lanes, lane_member(lane_of(actor_of(records[i])), rank, id))
-          end
-        end
+      for index in ipairs(queues) do
+        if records[i] then take_up(index, id, records[i], runs[i]) end
       end
     end
   end
 end
 
 -- What is overdue moves first: a lease of this very token may have run out before the call was sent again.
-local exhausted = move_overdue(queues, RUNS, HELD, now, counts)
-if resend then held_by_token() end
+local are_late
+exhausted, are_late = move_overdue(queues, now, counts)
+if resend then take_up_all() end
 local again = 0
 local live = math.max(call('ZCARD', BEATS), 1)
 for index, queue in ipairs(queues) do
-  local left = math.max(capacity - #granted_ids, 0)
-  local taken, more = serve_opens(index, left)
-  left = left - taken
-  local waiting = call('ZCARD', queue.ready)
-  if left > 0 and waiting > 0 then
-    serve_ready(index, math.min(left, math.ceil(waiting / live)))
-    waiting = call('ZCARD', queue.ready)
-  end
-  if waiting > 0 or more or exhausted then
+  if are_late or serve_queue(index, live) or exhausted then
     again = 1
     wake(queue)
   end
@@ -203,7 +298,7 @@ end
 write_counts(STATS, counts)
 if #granted_ids > 0 then event(EVENTS, events_max, 'claim', worker, #granted_ids, granted_ids) end
 
-local reply = { string.format('%.3f', now), integer(next_due(queues)), again, #parked }
-for _, actor in ipairs(parked) do reply[#reply + 1] = actor end
+local reply = { string.format('%.3f', now), integer(next_due(queues, now)), again, #missing }
+for _, actor in ipairs(missing) do reply[#reply + 1] = actor end
 for i = 1, #granted do reply[#reply + 1] = granted[i] end
 return reply

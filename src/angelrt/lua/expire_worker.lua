@@ -1,11 +1,10 @@
 -- Give back everything that one worker holds, at most 500 a call, and strike it from the register when nothing is left.
--- KEYS      runs held beats workers stats events | per queue: ready delayed leased lanes opens wake
+-- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
 -- ARGV      now_ms events_max worker how beat_ms
 -- RETURNS   how many jobs were given back, or -1 when the worker beat again since `beat_ms` was read (beat_ms '' asks for no such check)
 -- INVARIANT how = l charges the attempts (the worker died), how = x does not (it handed back what had not started)
-local RUNS, HELD, BEATS, WORKERS, STATS, EVENTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now, events_max, worker, how, beat_ms = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local queues = queues_from(7)
+local queues = given_queues()
 
 if beat_ms ~= '' then
   local beat = call('ZSCORE', BEATS, worker)
@@ -29,7 +28,8 @@ for _, queue in ipairs(queues) do
     end
   end
   if #ids > 0 then wake(queue) end
-  local moved = give_back(queue, ids, RUNS, how, now)
+  local moved, _, stopped = moves().give_back(queue, ids, how, now, counts)
+  write('HDEL', RUNS, stopped)
   write('ZREM', queue.leased, ids)
   given_back = given_back + moved
   if how == 'l' and moved > 0 then count(counts, queue.name .. '|*', 'lost', moved) end

@@ -1,10 +1,9 @@
 -- Show where jobs are and all that is known of them; changes nothing.
--- KEYS      jobs runs results notes completed failed cancelled | per queue: ready delayed leased lanes opens wake
+-- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
 -- ARGV      per job: id
 -- RETURNS   per job: state ('' when there is none), queue, score, record, run, result, note
 -- INVARIANT read-only
-local JOBS, RUNS, RESULTS, NOTES, COMPLETED, FAILED, CANCELLED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local queues = queues_from(8)
+local queues = given_queues()
 
 local ENDED = { { 'completed', COMPLETED }, { 'failed', FAILED }, { 'cancelled', CANCELLED } }
 
@@ -14,12 +13,8 @@ local function place(id, record, run)
     if score then return ended[1], '', score end
   end
   for _, queue in ipairs(queues) do
-    for _, state in ipairs({ 'ready', 'delayed', 'leased' }) do
-      local score = call('ZSCORE', queue[state], id)
-      if score then return state, queue.name, score end
-    end
-    local rank = parse_run(run).rank
-    if rank and call('ZSCORE', queue.lanes, lane_member(lane_of(actor_of(record)), rank, id)) then return 'lane', queue.name, integer(rank) end
+    local state, score = moves().find(queue, id, record, run)
+    if state then return state == 'lanes' and 'lane' or state, queue.name, score end
   end
   return '', '', ''
 end

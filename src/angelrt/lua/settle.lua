@@ -1,46 +1,44 @@
--- Write the verdict of each run whose token is still valid, and all its effects: result, counters, children, waiters' news.
--- KEYS      jobs runs blobs results notes held watch completed failed cancelled queues stats events
---           | per queue: ready delayed leased lanes opens wake
--- ARGV      now_ms events_max worker inbox completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
---           | per run: queue id token verdict delay_ms payload label pickup_word run_word children
---             (verdicts: c completed, f failed, g failed without this delivery having run, k cancelled, r retry, s snooze, x handed back, n note)
---           | per child: queue id record priority when
+-- Write the verdict of each run whose token is still valid, and all its effects: result, counters, children, gates, waiters' news.
+-- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
+-- ARGV      now_ms events_max worker completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
+--           | per run: queue id token verdict delay_ms payload label pickup_word run_word gates children
+--             (verdicts: c completed, f failed, g failed without this delivery having run, k cancelled, r retry, s snooze, x handed back,
+--             w handed back with the flow in payload, n note; gates: uTOKENS were used, h hold them for delay_ms)
+--           | per child: queue id record priority when flow
 -- RETURNS   per run: 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed;
 --           a call without runs only forgets what is beyond the retention
 -- INVARIANT only the holder of the valid token changes a job; a second call with the same token changes nothing
-local JOBS, RUNS, BLOBS, RESULTS, NOTES, HELD, WATCH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local COMPLETED, FAILED, CANCELLED, QUEUES, STATS, EVENTS = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local now, events_max, worker, inbox, runs_count = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[11])
-local queues = queues_from(14)
+local now, events_max, worker, runs_count = clock(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[10])
+local RETENTION = {
+  c = { key = COMPLETED, age_ms = tonumber(ARGV[4]), most = tonumber(ARGV[5]) },
+  f = { key = FAILED, age_ms = tonumber(ARGV[6]), most = tonumber(ARGV[7]) },
+  k = { key = CANCELLED, age_ms = tonumber(ARGV[8]), most = tonumber(ARGV[9]) },
+}
+local queues = given_queues()
 
-local FIELDS, FIRST = 10, 12
+local FIELDS, FIRST, CHILD_FIELDS = 11, 11, 6
 local SWEEP_MAX = 200
 local FLOOR_MS = 60000 -- an id younger than this is never forgotten, so that a repeated send still finds it
-local RETENTION = {
-  c = { key = COMPLETED, age_ms = tonumber(ARGV[5]), most = tonumber(ARGV[6]) },
-  f = { key = FAILED, age_ms = tonumber(ARGV[7]), most = tonumber(ARGV[8]) },
-  k = { key = CANCELLED, age_ms = tonumber(ARGV[9]), most = tonumber(ARGV[10]) },
-}
-local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', s = 'snoozed', x = 'released' }
+local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', s = 'snoozed', x = 'released', w = 'released' }
 
-local ids, codes, counts, seen = {}, {}, {}, {}
+local ids, codes, counts, judged = {}, {}, {}, {}
 for i = 0, runs_count - 1 do ids[i + 1] = ARGV[FIRST + i * FIELDS + 1] end
 local found = runs_count > 0 and call('HMGET', RUNS, unpack(ids)) or {}
 
 local function verdict_code(i, id, token)
   local run = found[i]
-  if run and string.sub(run, 1, #token + 1) == token .. ' ' then return seen[id] and 2 or 1 end
+  if run and string.sub(run, 1, #token + 1) == token .. ' ' then return judged[id] and 2 or 1 end
   if run and string.sub(run, 1, #token + 2) == '!' .. token .. ' ' then return 2 end
   local result = call('HGET', RESULTS, id)
   return result and string.sub(result, 1, #token + 1) == token .. ' ' and 2 or 0
 end
 
 local stamp = integer(now)
-local ended, ended_ids, delayed, ready, leased, heads = { c = {}, f = {}, k = {} }, {}, {}, {}, {}, {}
-local results, overwritten, runs, gone, held, notes, refused_blobs = {}, {}, {}, {}, {}, {}, {}
-local settled, results_of, old_blobs, moved = 0, {}, {}, { c = {}, f = {}, k = {} }
+local ended, ended_ids, delayed, ready, lanes, leased, heads = { c = {}, f = {}, k = {} }, {}, {}, {}, {}, {}, {}
+local results, overwritten, runs, gone, held, holders, notes, refused_blobs = {}, {}, {}, {}, {}, {}, {}, {}
+local refunds, settled, results_of, old_blobs, moved = {}, 0, {}, {}, { c = {}, f = {}, k = {} }
 
-local function push(lists, key, a, b)
+local function push_to(lists, key, a, b)
   local list = lists[key] or {}
   lists[key] = list
   list[#list + 1] = a
@@ -49,20 +47,28 @@ end
 
 -- What was stored apart for a verdict that is not accepted: the arguments of children that are not there, and its result.
 local function refuse_children(first, last)
-  for at = first, last, 5 do
+  for at = first, last, CHILD_FIELDS do
     local blob = blob_of(ARGV[at + 1], ARGV[at + 2])
     if blob and call('HGET', JOBS, ARGV[at + 1]) ~= ARGV[at + 2] then refused_blobs[#refused_blobs + 1] = blob end
   end
 end
 
+local written = {} -- what this call itself has settled
+
 local function refuse_result(id, token, payload)
   if string.sub(payload, 1, 1) == '\1' then refused_blobs[#refused_blobs + 1] = id .. '=' .. token end
+end
+
+-- Whether the result of a run is there, with its payload kept apart.
+local function is_apart(id, token)
+  local result = call('HGET', RESULTS, id)
+  return result and string.sub(result, 1, #token + 1) == token .. ' ' and string.sub(result, -2) == '\0\1'
 end
 
 local function write_result(id, run, payload)
   results[#results + 1] = id
   results[#results + 1] = run .. '\0' .. payload
-  if string.match(run, '^%S+ %S+ %S+ 1 ') then return false end
+  if string.find(run, ' 1 1 0 ', 1, true) then return false end -- the first delivery: there was no result before
   overwritten[#overwritten + 1] = id
   results_of[id] = run
   return true
@@ -75,17 +81,51 @@ local function without_attempt(stored)
   return format_run(run)
 end
 
--- Back to a waiting place: r (retry) keeps the attempt charged; s (snooze) and x (hand back) do not.
-local function put_back(q, id, stored, verdict, delay_ms, payload)
+-- A failed job is in no queue any more: its result tells in which it was, for a replay.
+local function with_queue(stored, queue)
+  local run = parse_run(stored)
+  run.flow = with_item(run.flow, 'q' .. queue.name)
+  return format_run(run)
+end
+
+-- What the run did to its gates beside leaving them: tokens that it did not use go back, those that it used beyond its cost are charged,
+-- and an API's Retry-After holds the whole gate.
+local function correct_gates(queue, run, note, has_begun, delay_ms)
+  local used, holds = tonumber(string.match(note, 'u(%d+)')), string.find(note, 'h', 1, true)
+  if has_begun and note == '' then return end
+  for _, gate in ipairs(gates().gates_of(run.flow)) do
+    local limit = gates().limit_of(gate.rule)
+    if holds then gates().hold_back(gate, math.ceil(now + delay_ms)) end
+    if gate.kind == 'r' and limit and (not has_begun or (used and gate.has_cost)) then
+      local tokens = has_begun and used - gate.cost or -gate.cost
+      if tokens < 0 then
+        refunds[#refunds + 1] = { queue = queue, gate = gate, limit = limit, tokens = tokens, ms = tonumber(run.started) }
+      else
+        gates().take_tokens(gate, limit, tokens, tonumber(run.started), now)
+      end
+    end
+  end
+end
+
+-- Back to a waiting place: r (retry) keeps the attempt charged; s (snooze), x and w (hand back) do not.
+local function put_back(q, id, stored, verdict, delay_ms, payload, has_begun)
   local run = parse_run(stored)
   if verdict ~= 'r' then run.attempts = math.max(run.attempts - 1, 0) end
-  if payload ~= '' then write_result(id, stored, payload) end
+  if verdict == 'w' then
+    run.flow, verdict = payload, 'x'
+  elseif payload ~= '' then
+    write_result(id, stored, payload)
+  end
+  if verdict == 'x' and not has_begun and expires_at(run.flow) then call('ZADD', queues[q].expires, expires_at(run.flow), id) end
   if verdict ~= 'x' and delay_ms > 0 then
     local due = math.ceil(now + delay_ms)
-    push(delayed, q, due, id)
+    push_to(delayed, q, due, id)
     heads[q] = math.min(heads[q] or due, due)
+  elseif run.flow ~= '-' then
+    ready[q], lanes[q] = ready[q] or {}, lanes[q] or {}
+    moves().back_in_line(queues[q], id, run.rank, run.flow, ready[q], lanes[q])
   else
-    push(ready, q, integer(run.rank), id)
+    push_to(ready, q, integer(run.rank), id)
   end
   runs[#runs + 1] = id
   runs[#runs + 1] = format_run(close_run(run, verdict, now))
@@ -95,52 +135,63 @@ local children_first, accepted_children = FIRST + runs_count * FIELDS, {}
 for i, id in ipairs(ids) do
   local at = FIRST + (i - 1) * FIELDS
   local q, token, verdict, delay_ms, payload = tonumber(ARGV[at]), ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4]), ARGV[at + 5]
-  local label, children = ARGV[at + 6], tonumber(ARGV[at + 9])
-  local children_last = children_first + children * 5 - 1
+  local label, has_begun, gates_note, children = ARGV[at + 6], ARGV[at + 8] ~= '', ARGV[at + 9], tonumber(ARGV[at + 10])
+  local children_last = children_first + children * CHILD_FIELDS - 1
   codes[i] = verdict_code(i, id, token)
-  if codes[i] == 0 then refuse_result(id, token, payload) end
+  if codes[i] == 0 or (codes[i] == 2 and not written[id] and not is_apart(id, token)) then refuse_result(id, token, payload) end
   if codes[i] ~= 1 or (not ended[verdict] and verdict ~= 'g') then refuse_children(children_first, children_last) end
   if codes[i] == 1 and verdict == 'n' then
     notes[#notes + 1] = id
     notes[#notes + 1] = payload
   elseif codes[i] == 1 then
-    seen[id] = true
+    judged[id], written[id] = true, true
+    local flow = flow_of(found[i])
     if verdict == 'g' then
       verdict = 'f'
       found[i] = without_attempt(found[i])
+    elseif not ended[verdict] and is_asked_to_stop(flow) then
+      refuse_result(id, token, payload)
+      verdict, payload = 'k', ''
     end
-    count(counts, label, WORDS[verdict])
-    if ARGV[at + 8] ~= '' then
-      count(counts, label, ARGV[at + 7])
-      count(counts, label, ARGV[at + 8])
+    if flow ~= '-' then
+      if ended[verdict] then turns().release_unique(id, flow, 'f') end
+      gates().leave(queues[q], id, flow, now, holders)
+      correct_gates(queues[q], parse_run(found[i]), gates_note, has_begun, delay_ms)
+    end
+    local words, outcome, pickup, took = words_of(counts, label), WORDS[verdict], ARGV[at + 7], ARGV[at + 8]
+    words[outcome] = (words[outcome] or 0) + 1
+    if has_begun then
+      words[pickup] = (words[pickup] or 0) + 1
+      words[took] = (words[took] or 0) + 1
     end
     settled = settled + 1
     if ended[verdict] then
-      push(ended, verdict, stamp, id)
+      push_to(ended, verdict, stamp, id)
       ended_ids[#ended_ids + 1] = id
       gone[#gone + 1] = id
-      if write_result(id, found[i], payload) then push(moved, verdict, id) end
+      if verdict == 'f' then found[i] = with_queue(found[i], queues[q]) end
+      if write_result(id, found[i], payload) then push_to(moved, verdict, id) end
       if children > 0 then accepted_children[#accepted_children + 1] = { children_first, children_last } end
     else
-      put_back(q, id, found[i], verdict, delay_ms, payload)
+      put_back(q, id, found[i], verdict, delay_ms, payload, has_begun)
     end
-    push(leased, q, id)
+    push_to(leased, q, id)
     held[#held + 1] = worker .. '\0' .. id
-  elseif codes[i] == 2 and not seen[id] and not (found[i] and string.sub(found[i], 1, 1) ~= '!') then
+  elseif codes[i] == 2 and not judged[id] and not (found[i] and string.sub(found[i], 1, 1) ~= '!') then
     -- What the first call left undone when it broke off: the lease, and the news.
-    seen[id] = true
-    push(leased, q, id)
+    judged[id] = true
+    push_to(leased, q, id)
     held[#held + 1] = worker .. '\0' .. id
     if not found[i] then ended_ids[#ended_ids + 1] = id end
   end
   children_first = children_last + 1
 end
 
-for _, span in ipairs(accepted_children) do
-  enqueue(span[1], span[2], queues, now, JOBS, RUNS, BLOBS, counts)
-end
 if #accepted_children > 0 then
   for _, queue in ipairs(queues) do call('ZADD', QUEUES, 0, queue.name) end
+end
+for _, span in ipairs(accepted_children) do
+  moves().enqueue(span[1], span[2], queues, now, counts, true)
 end
 -- The error of an earlier attempt may lie apart; what replaces it in results leaves it unreachable.
 if #overwritten > 0 and call('HLEN', BLOBS) > 0 then
@@ -169,22 +220,24 @@ end
 for q, list in pairs(ready) do
   wake(queues[q])
   write('ZADD', queues[q].ready, list)
+  write('ZADD', queues[q].lanes, lanes[q] or {})
 end
 write_counts(STATS, counts)
+if next(seen.changed) then gates().write_states(now) end
 write('ZREM', HELD, held)
+write('ZREM', HOLDERS, holders)
 write('HSET', RUNS, runs)
 write('HDEL', RUNS, gone)
+-- After the tokens are void: a call that is repeated gives nothing back twice.
+for _, refund in ipairs(refunds) do
+  gates().take_tokens(refund.gate, refund.limit, refund.tokens, refund.ms, now)
+  gates().mark_open(refund.queue, refund.gate.lane, now)
+end
+if #refunds > 0 then gates().write_states(now) end
 for q, list in pairs(leased) do write('ZREM', queues[q].leased, list) end
 write('HDEL', BLOBS, refused_blobs)
 
--- Tell those who wait for a result; a waiter that misses the news asks again when it reconnects.
-if #ended_ids > 0 and call('HLEN', WATCH) > 0 then
-  local waiters = call('HMGET', WATCH, unpack(ended_ids))
-  for i, id in ipairs(ended_ids) do
-    for client in string.gmatch(waiters[i] or '', '%S+') do call('PUBLISH', inbox .. client, id) end
-  end
-  write('HDEL', WATCH, ended_ids)
-end
+announce(ended_ids)
 
 -- Forget ended jobs beyond the retention, at most twice as many as this call ended, so that the cost is shared evenly.
 local function overdue(rule, most)
@@ -216,8 +269,19 @@ local function trim(rule, most)
   end
   write('HDEL', RESULTS, old)
   write('HDEL', NOTES, old)
+  if rule.key == CANCELLED then write('HDEL', RUNS, old) end -- what a cancellation that broke off has left
   write('HDEL', JOBS, old)
   call('ZREMRANGEBYRANK', rule.key, 0, #old - 1)
+end
+if runs_count == 0 then
+  local void = call('ZRANGEBYSCORE', GATES_VOID, '-inf', now, 'LIMIT', 0, SWEEP_MAX)
+  write('HDEL', GATES, void)
+  write('ZREM', GATES_VOID, void)
+  local keys = call('ZRANGEBYSCORE', UNIQUE_VOID, '-inf', now, 'LIMIT', 0, SWEEP_MAX)
+  for _, key in ipairs(keys) do
+    if not turns().holder_of(key, now) then call('HDEL', UNIQUE, key) end
+  end
+  write('ZREM', UNIQUE_VOID, keys)
 end
 for verdict, list in pairs(ended) do
   if runs_count == 0 then

@@ -1,9 +1,8 @@
 -- Answer how jobs ended, and remember who waits for those that have not.
--- KEYS      jobs results watch completed failed cancelled
+-- KEYS      the partition's
 -- ARGV      client | per job: id
 -- RETURNS   per job: c, f, k (completed, failed, cancelled), w (waiting: the client will hear of it) or m (no such job); result
 -- INVARIANT a job that is answered with w and then ends is announced on the inbox of every client noted for it
-local JOBS, RESULTS, WATCH, COMPLETED, FAILED, CANCELLED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local client = ARGV[1]
 
 local ENDED = { { 'c', COMPLETED }, { 'f', FAILED }, { 'k', CANCELLED } }

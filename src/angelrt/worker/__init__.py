@@ -17,14 +17,20 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
-from ..errors import RedisRefused, RedisUnavailable
+from ..actor import SendOptions
+from ..errors import ConfigError, RedisRefused, RedisUnavailable
+from ..inbox import Inbox
 from ..job import write_number
+from ..keys import QUEUE_KEYS
+from ..limits import rule_of
+from ..schedules import OCCURRENCE
 from .claim import ClaimLoop
-from .clock import DeadlineLoop, DueLoop
+from .clock import ASK_AGAIN_S, DeadlineLoop, DueLoop
 from .housekeeping import HousekeepingLoop
 from .lease import LeaseThread
 from .run import Runner
 from .running import Running
+from .schedule import ScheduleLoop
 from .settle import SettleLoop
 
 if TYPE_CHECKING:
@@ -33,6 +39,8 @@ if TYPE_CHECKING:
 
     from ..actor import Actor, Message
     from ..client import Client
+    from ..schedules import Schedule
+    from .running import Run
 
 log = logging.getLogger("angelrt.worker")
 
@@ -60,6 +68,7 @@ class Worker:
         state: Any = None,
         kind: str = "worker",
         rebuild: Callable[[tuple[str, bytes, Any]], Message[Any]],
+        schedules: Sequence[Schedule] = (),
     ) -> None:
         """Prepare; starts nothing."""
         self.id = write_number(secrets.randbits(36), 6)
@@ -89,7 +98,9 @@ class Worker:
             state=state,
             base=contextvars.copy_context(),
             rebuild=rebuild,
+            gates_of=self._gates_of if any(actor.definition.limits for actor in actors.values()) or client.queues else None,
         )
+        self._schedules = ScheduleLoop(client, actors, self.queues, schedules)
         self._claim = ClaimLoop(
             client.store,
             self.id,
@@ -97,20 +108,23 @@ class Worker:
             queues=self.queues,
             actors=actors,
             lease_ms=lease_ms,
-            start=self._runner.start,
+            start=self._start,
             on_due=self._due.due,
         )
         self._lease: LeaseThread | None = None
+        self._inbox = Inbox(client.store.url, client.store.keys.asked(self.id), self._on_asked)
 
     async def __aenter__(self) -> Self:
         """Register and start the loops. Raises ConfigError for an actor whose annotations cannot be compiled."""
         for actor in self.actors.values():
             actor.signature.compile()
+        await self.declare()
+        await self._inbox.open()
         await self._client.store.beat(self.id, self.info(), self.queues, list(self.actors))
-        self._lease = LeaseThread(self._client.store, self.id, self.running, lease_ms=self._lease_ms, info=self.info)
+        self._lease = LeaseThread(self._client.store, self.id, self.running, lease_ms=self._lease_ms, info=self.info, asked=self._on_asked)
         self._lease.start()
         housekeeping = HousekeepingLoop(self._client.store, self.id, self._lease_ms)
-        for loop in (self._settle, self._claim, self._due, self._deadlines, housekeeping):
+        for loop in (self._settle, self._claim, self._due, self._deadlines, self._schedules, housekeeping):
             task = asyncio.create_task(loop.run(), name=f"angelrt {type(loop).__name__}")
             task.add_done_callback(self._on_loop_end)
             self._tasks.append(task)
@@ -131,6 +145,7 @@ class Worker:
         await asyncio.wait([settle])
         if self._lease is not None:
             await self._lease.stop()
+        await self._inbox.close()
         try:
             await self._client.store.expire_worker(self.id, self.queues, died=False, deadline_s=FLUSH_WAIT_S)
         except (RedisUnavailable, RedisRefused) as reason:
@@ -139,6 +154,8 @@ class Worker:
 
     async def run_ready(self, most: int) -> list[str]:
         """Claim up to `most` ready jobs without waiting, run them to their end and return their ids: a worker driven by hand, for tests."""
+        await self.declare()
+        await self._schedules.advance()
         loops = [asyncio.create_task(loop.run()) for loop in (self._settle, self._deadlines)]
         try:
             await self._claim.claim_once(most, block=False)
@@ -151,6 +168,12 @@ class Worker:
             await self._claim.close()
             self._runner.close()
         return ids
+
+    async def declare(self) -> None:
+        """Write limits and schedules of the code to the server. Raises ConfigError for two limits that contradict each other."""
+        for rule, spec in self._rules().items():
+            await self._client.store.control("declare", rule, spec, self.queues)
+        await self._schedules.register()
 
     def stop(self) -> None:
         """Ask the worker to stop; a second call cuts the grace short."""
@@ -169,7 +192,10 @@ class Worker:
         while True:
             await self.running.idle()
             keys = self._client.store.keys
-            counts = await self._client.store.commands(*[["ZCARD", keys.queue(queue)[place]] for queue in self.queues for place in (0, 2)])
+            named = [dict(zip(QUEUE_KEYS, keys.queue(queue), strict=True)) for queue in self.queues]
+            commands = [["ZCARD", of[place]] for of in named for place in ("ready", "leased")]
+            commands += [["ZLEXCOUNT", of["lanes"], "[t", "(u"] for of in named]  # the lanes of tenants
+            counts = await self._client.store.commands(*commands)
             if not any(counts) and not self.running.leases:
                 return
             await asyncio.sleep(0.02)
@@ -207,6 +233,36 @@ class Worker:
             run.cancel("shutdown")
         await asyncio.wait([idle], timeout=CANCELLED_WAIT_S)
         idle.cancel()
+
+    def _rules(self) -> dict[str, str]:
+        """Return the specs of all limits of this worker's queues and actors, by rule. Raises ConfigError for two specs of one rule."""
+        declared = [("", queue, limit) for queue, policy in self._client.queues.items() if queue in self.queues for limit in policy.limits]
+        served = [actor for actor in self.actors.values() if actor.definition.queue in self.queues]
+        declared += [(actor.name, actor.definition.queue, limit) for actor in served for limit in actor.definition.limits]
+        rules: dict[str, str] = {}
+        for actor_name, queue, limit in declared:
+            rule = rule_of(limit, actor_name, queue)
+            if rules.setdefault(rule, limit.spec) != limit.spec:
+                message = f"two limits are named {rule} and differ ({rules[rule]!r} and {limit.spec!r}): give one of them another name="
+                raise ConfigError(message)
+        return rules
+
+    def _start(self, run: Run) -> None:
+        if run.id.startswith(OCCURRENCE):
+            self._schedules.hurry()
+        self._runner.start(run)
+
+    def _gates_of(self, run: Run) -> list[str]:
+        run.actor.definition.check_send(SendOptions(queue=run.queue))
+        return self._client.gates(run.actor.name, run.queue, run.arguments, run.actor)
+
+    def _on_asked(self, job_id: str | None) -> None:
+        """Stop a job that somebody cancelled; what was missed while the subscription was down comes with the next renewal."""
+        run = self.running.leases.get(job_id or "")
+        if run is not None:
+            run.cancel("cancelled")
+            run.deadline_s = time.monotonic() + ASK_AGAIN_S
+            self._deadlines.started(run)
 
     def _on_loop_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

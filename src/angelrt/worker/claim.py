@@ -79,6 +79,7 @@ class ClaimLoop:
             queues=self._queues,
             lease_ms=self._lease_ms,
             capacity=min(wanted, BATCH_MAX_JOBS),
+            free=max(self._running.free - len(self._running.queued), 0),
             actors=self._known,
             block=block,
         )
@@ -88,6 +89,8 @@ class ClaimLoop:
         self._queues.append(self._queues.pop(0))
         if claimed.deliveries:
             await self._hand_over(claimed)
+        elif claimed.again and self._running.free <= 0:
+            self._running.slow_down()  # what is left has gates, and those are not claimed ahead of a slot
         return len(claimed.deliveries)
 
     async def close(self) -> None:
@@ -112,7 +115,7 @@ class ClaimLoop:
         arguments = record.arguments or blobs.get(job_id) or b""
         return Run(
             job_id, queue, state.token, actor, arguments, state.attempts, attempts_max, timeout_s,
-            rank_ready_ms(float(delivery.rank)), now_ms, now_s,
+            rank_ready_ms(float(delivery.rank)), now_ms, now_s, state.flow,
         )  # fmt: skip
 
     def _name_missing(self, parked: Sequence[str]) -> None:

@@ -35,10 +35,18 @@ class HousekeepingLoop:
             try:
                 await self.strike_dead_workers()
                 await self._store.settle(self._worker, [])
+                await self.finish_sweeps()
             except RedisRefused:
                 log.exception("housekeeping is refused")
             except RedisUnavailable as error:
                 log.warning("housekeeping waits for its next turn: %s", error)
+
+    async def finish_sweeps(self) -> None:
+        """Go on with opening the lanes of a changed limit, where whoever changed it has not come to the end."""
+        fields = await self._store.command("HKEYS", self._store.keys.key("rules"))
+        for field in fields:
+            if field.endswith(b"~"):
+                await self._store.control("sweep", field.decode()[:-1])
 
     async def strike_dead_workers(self) -> None:
         """Give back what workers hold that have not beaten for a whole lease. Being wrong is harmless: tokens fence."""

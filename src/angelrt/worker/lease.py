@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from .. import scripts
 from ..config import BATCH_MAX_JOBS, redact
 from ..link import BlockingLink, LinkLost
-from ..store import Lease
+from ..store import Lease, renewed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,13 +36,23 @@ STOP_WAIT_S: Final = 5.0
 class LeaseThread:
     """Beats and renews until stopped; runs whose leases are lost are cancelled on the loop."""
 
-    def __init__(self, store: Store, worker: str, running: Running, *, lease_ms: int, info: Callable[[str | None], bytes]) -> None:
-        """Prepare; `info` gives what the register shows, with the name of the actor that blocks the loop."""
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        running: Running,
+        *,
+        lease_ms: int,
+        info: Callable[[str | None], bytes],
+        asked: Callable[[str], None],
+    ) -> None:
+        """Prepare; `info` gives what the register shows, given the actor that blocks the loop; `asked` stops a cancelled job."""
         self._store = store
         self._worker = worker
         self._running = running
         self._lease_ms = lease_ms
         self._info = info
+        self._asked = asked
         self._loop = asyncio.get_running_loop()
         self._pulse_s = time.monotonic()
         self._stop = threading.Event()
@@ -91,10 +101,12 @@ class LeaseThread:
         for first in range(0, len(runs), BATCH_MAX_JOBS):
             some = runs[first : first + BATCH_MAX_JOBS]
             command = self._store.renew_command([Lease(run.queue, run.id, run.token) for run in some], self._lease_ms)
-            lost = {job_id.decode() for job_id in link.call(scripts.RENEW, command)}
+            lost, asked = map(set, renewed(link.call(scripts.RENEW, command)))
             for run in some:
                 if run.id in lost:
                     self._loop.call_soon_threadsafe(self._lose, run)
+                elif run.id in asked:
+                    self._loop.call_soon_threadsafe(self._asked, run.id)
 
     def _lose(self, run: Run) -> None:
         if self._running.leases.get(run.id) is run and (run.task is None or not run.task.done()):

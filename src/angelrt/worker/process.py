@@ -30,6 +30,7 @@ class Answer(NamedTuple):
     lines: list[str]
     done: float | None
     message: str
+    tokens_used: int | None
 
 
 class ProcessPool:
@@ -63,7 +64,7 @@ class ProcessPool:
         if kind == "ok":
             return Answer(*parts)
         if kind == "retry":
-            raise Retry(parts[0], after=parts[1])
+            raise Retry(parts[0], after=parts[1], gate=parts[2])
         if kind == "snooze":
             raise Snooze(parts[0])
         raise RemoteFailure(*parts[:3], hopeless=parts[3])
@@ -79,13 +80,13 @@ def execute(module: str, qualname: str, name: str, arguments: bytes, identity: I
         result = actor.function(**actor.signature.decode(arguments))
         payload = actor.signature.result.encode(result)
     except Retry as verdict:
-        return ("retry", text_of(verdict), verdict.after_s)
+        return ("retry", text_of(verdict), verdict.after_s, verdict.gate)
     except Snooze as verdict:
         return ("snooze", verdict.delay_s)
     except BaseException as error:  # noqa: BLE001 - an actor may raise anything, and not everything unpickles
         return ("error", type_name(error), text_of(error), traceback_of(error), hopeless(error))
     buffered = [(message.actor.name, message.arguments, message.options) for message in context.buffered]
-    return ("ok", payload, buffered, context.lines, context.done, context.message)
+    return ("ok", payload, buffered, context.lines, context.done, context.message, context.tokens_used)
 
 
 def find(module: str, qualname: str, name: str) -> Actor[..., Any]:

@@ -16,6 +16,7 @@ import orjson
 
 from .. import stats
 from ..context import Context, CurrentJob, Middleware, enter
+from ..errors import InvalidArguments, InvalidOptions
 from ..retry import Fail, Retry, Snooze
 from ..store import Verdict
 from .failure import Timeout, WorkerLost, describe, failure_json, hopeless
@@ -52,8 +53,13 @@ class Runner:
         state: Any,
         base: contextvars.Context,
         rebuild: Callable[[tuple[str, bytes, Any]], Message[Any]],
+        gates_of: Callable[[Run], list[str]] | None,
     ) -> None:
-        """Keep the collaborators; `base` is the context of variables that each run starts from, in a copy of its own."""
+        """Keep the collaborators.
+
+        `base` is the context of variables that each run starts from, in a copy of its own; `gates_of` gives the gates of a run, None where
+        no limit is declared.
+        """
         self._running = running
         self._put = put
         self._new_job = new_job
@@ -67,10 +73,20 @@ class Runner:
         self._state = state
         self._base = base
         self._rebuild = rebuild
+        self._gates_of = gates_of
 
     def start(self, run: Run) -> None:
-        """Start a run, or queue it until a slot is free."""
+        """Start a run, or queue it until a slot is free. One that was sent without its gates goes back, with them."""
         self._running.lease(run)
+        try:
+            flow = self._missing_gates(run)
+        except (InvalidArguments, InvalidOptions) as error:
+            log.error("%s: job %s can have no gate, so it fails: %s", run.actor.name, run.id, error)  # noqa: TRY400 - the words say it all
+            self._put(self._verdict(run, "g", payload=failure_json(run.actor.name, error)))
+            return
+        if flow:
+            self._put(self._verdict(run, "w", payload=flow.encode()))
+            return
         self._running.queued.append(run)
         self.start_queued()
         if self._running.queued and self._queue_alarm is None:
@@ -81,11 +97,25 @@ class Runner:
         running = self._running
         while running.queued and running.free > 0:
             run = running.queued.popleft()
+            if run.why_cancelled == "cancelled":
+                self._put(self._verdict(run, "k"))
+                continue
             if run.why_cancelled:
                 running.settled(run.id, run.token)
                 continue
             running.slots.add(run)
             run.task = self._loop.create_task(self._execute(run), context=self._base.copy())
+
+    def _missing_gates(self, run: Run) -> str:
+        """Return the whole flow of a job whose sender did not know all limits of its actor and queue; '' for a job that has its gates.
+
+        Raises InvalidArguments and InvalidOptions for a job that can have none, and would evade the limits.
+        """
+        if not self._gates_of:
+            return ""
+        has = {item.partition("*")[0] for item in run.flow.split(",")}
+        missing = [gate for gate in self._gates_of(run) if gate.partition("*")[0] not in has]
+        return ",".join([*missing, run.flow] if run.flow != "-" else missing) if missing else ""
 
     def _check_queue(self) -> None:
         """Hand back what was claimed ahead and could not start soon after all: other workers may be idle."""
@@ -199,7 +229,7 @@ class Runner:
         answer = await self._processes.call(run.actor, run.arguments, (run.id, run.queue, run.attempt, context.deadline_ms))
         context.buffered.extend(map(self._rebuild, answer.buffered))
         context.lines.extend(answer.lines)
-        context.done, context.message = answer.done, answer.message
+        context.done, context.message, context.tokens_used = answer.done, answer.message, answer.tokens_used
         return answer.payload
 
     async def _value_from_process(self, run: Run, context: Context[Any]) -> Any:
@@ -224,6 +254,8 @@ class Runner:
     def _verdict_of(self, run: Run, error: BaseException) -> Verdict | None:
         if run.why_cancelled in ("lost", "shutdown") and not isinstance(error, Retry | Snooze | Fail):
             return None if run.why_cancelled == "lost" else self._verdict(run, "x")
+        if run.why_cancelled == "cancelled":
+            return self._verdict(run, "k")
         if isinstance(error, asyncio.CancelledError) and run.why_cancelled == "timeout":
             error = Timeout(f"ran longer than {run.timeout_s:g} s")
         if isinstance(error, Snooze):
@@ -236,11 +268,10 @@ class Runner:
             *(run.actor.name, run.id, run.attempt, run.attempts_max, describe(error)),
             extra={"job_id": run.id, "actor": run.actor.name, "attempt": run.attempt},
         )
-        if final:
-            return self._verdict(run, "f", payload=failure)
         after_s = error.after_s if isinstance(error, Retry) else None
         delay_s = run.actor.definition.retry.delay_s(run.attempt) if after_s is None else after_s
-        return self._verdict(run, "r", delay_s=delay_s, payload=failure)
+        verdict = self._verdict(run, "f" if final else "r", delay_s=delay_s, payload=failure)
+        return verdict._replace(gates=verdict.gates + "h") if isinstance(error, Retry) and error.gate else verdict
 
     def _given_up(self, run: Run) -> Verdict:
         reason = WorkerLost(f"its worker was lost in its last run, and its {run.attempts_max} attempts are used up")
@@ -248,15 +279,17 @@ class Runner:
         return self._verdict(run, "g", payload=failure_json(run.actor.name, reason))
 
     def _verdict(self, run: Run, code: str, *, delay_s: float = 0, payload: bytes = b"", children: tuple[NewJob, ...] = ()) -> Verdict:
-        pickup = took = ""
+        pickup = took = gates = ""
         if run.begun:
             elapsed_ms = (time.monotonic() - run.started_s) * 1000
             self._running.busy_ms += elapsed_ms
             pickup, took = stats.pickup_word(run.started_ms - run.ready_ms), stats.run_word(elapsed_ms)
+        if run.context is not None and run.context.tokens_used is not None:
+            gates = f"u{run.context.tokens_used}"
         self._running.processed += code in "cfg"
         delay_ms = math.ceil(delay_s * 1000)
         label = f"{run.queue}|{run.actor.name}"
-        return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, took, children)
+        return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, took, children, gates)
 
 
 def note(run: Run, context: Context[Any]) -> Verdict:

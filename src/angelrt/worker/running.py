@@ -34,6 +34,7 @@ class Run:
     ready_ms: float
     started_ms: float
     started_s: float
+    flow: str = "-"
     deadline_s: float = math.inf
     begun: bool = False
     hangs: bool = False
@@ -50,9 +51,10 @@ class Run:
         self.begun = True
 
     def cancel(self, why: str) -> None:
-        """Ask the run to stop, with the reason (timeout, lost, shutdown); a second call asks again, for a run that swallowed the first.
+        """Ask the run to stop, with the reason (cancelled, timeout, lost, shutdown); a second call asks again.
 
-        A task that is cancelled before its first step would never give its slot and lease back, so until then the reason alone is noted.
+        A run may swallow the first. A task that is cancelled before its first step would never give its slot and lease back, so until then
+        the reason alone is noted.
         """
         self.why_cancelled = self.why_cancelled or why
         if self.context is not None:

@@ -1,0 +1,245 @@
+-- Gates: limits of rate and of concurrency, their state, and the lanes in which jobs wait for them. Used by whatever enqueues, claims or
+-- settles a job that has gates, and by explain, which only looks.
+local gates = lazily(function()
+  local WINDOW_SLICES = 64 -- a rate's window is counted in so many slices
+
+  -- All lanes of a rule lie together.
+  local function lanes_of_rule(rule)
+    return string.sub(redis.sha1hex(rule), 1, 8)
+  end
+
+  local function lane_of_gate(name)
+    return lanes_of_rule(string.match(name, '^([^=]*)')) .. string.sub(redis.sha1hex(name), 1, 12)
+  end
+
+  local function is_gate_lane(lane)
+    return #lane == 20 -- that of an actor has 12, that of a tenant 16
+  end
+
+  local function gates_of(flow)
+    local found = {}
+    if flow == '-' then return found end
+    for kind, name, cost in string.gmatch(',' .. flow, ',([cr])([^,*]+)%*?(%d*)') do
+      found[#found + 1] = {
+        kind = kind, name = name, rule = string.match(name, '^([^=]*)'), lane = lane_of_gate(name), cost = tonumber(cost) or 1,
+        has_cost = cost ~= '',
+      }
+    end
+    return found
+  end
+
+  -- The limit of a rule, changed by hand or declared: `most`, or `most window_ms burst`. A rule that nobody declared holds nothing back.
+  local function limit_of(rule)
+    local limit = seen.limits[rule]
+    if limit == nil then
+      local specs = call('HMGET', RULES, rule, rule .. '!')
+      local most, window_ms, burst = string.match(specs[2] or specs[1] or '', '^(%d+) ?(%d*) ?(%d*)$')
+      limit = most and { most = tonumber(most), window_ms = tonumber(window_ms), burst = tonumber(burst) } or false
+      seen.limits[rule] = limit
+    end
+    return limit
+  end
+
+  -- The state of a gate is `hold_ms full_ms end_ms:tokens end_ms:tokens ...`: held back until, the time at which its burst is whole again,
+  -- and what was taken in each slice of the window, under the slice's end.
+  local function state_of(gate)
+    local state = seen.states[gate.lane]
+    if state then return state end
+    local stored = call('HGET', GATES, gate.lane) or '0 0'
+    local hold, full, slices = string.match(stored, '^(%S+) (%S+) ?(.*)$')
+    state = { hold = tonumber(hold), full = tonumber(full), slices = {} }
+    for ends, tokens in string.gmatch(slices, '(%d+):(%d+)') do
+      state.slices[#state.slices + 1] = { ends = tonumber(ends), tokens = tonumber(tokens) }
+    end
+    seen.states[gate.lane] = state
+    return state
+  end
+
+  -- A slice counts until a whole window after its end, and one slice more: a start may follow its claim by as much and break no limit.
+  local function slice_ms(limit)
+    return math.max(math.floor(limit.window_ms / WINDOW_SLICES), 1)
+  end
+
+  local function counts_until(limit, slice)
+    return slice.ends + limit.window_ms + slice_ms(limit)
+  end
+
+  local function tokens_taken(limit, state, now)
+    local taken = 0
+    for _, slice in ipairs(state.slices) do
+      if counts_until(limit, slice) > now then taken = taken + slice.tokens end
+    end
+    return taken
+  end
+
+  -- The time at which a rate lets `cost` tokens through: 0 for now, never when they are more than the limit.
+  local function tokens_at(limit, state, cost, now)
+    if cost > limit.most then return math.huge end
+    local needed, at = tokens_taken(limit, state, now) + cost - limit.most, 0
+    for _, slice in ipairs(state.slices) do
+      if needed <= 0 then break end
+      if counts_until(limit, slice) > now then
+        needed = needed - slice.tokens
+        at = counts_until(limit, slice)
+      end
+    end
+    -- Where the burst is the whole limit, the slices alone say it all.
+    if limit.burst < limit.most then
+      local token_ms = limit.window_ms / limit.most
+      at = math.max(at, math.max(state.full, now) + (cost - math.max(limit.burst, cost)) * token_ms)
+    end
+    return at <= now and 0 or math.ceil(at)
+  end
+
+  local function holders_of(gate)
+    local holding = seen.holding[gate.lane]
+    if not holding then
+      holding = call('ZLEXCOUNT', HOLDERS, '[' .. gate.lane .. '\0', '(' .. gate.lane .. '\1')
+      seen.holding[gate.lane] = holding
+    end
+    return holding
+  end
+
+  -- When a gate lets a job through: 0 for now, math.huge for when somebody opens it. What a call that broke off has entered for this very job
+  -- does not stand in its way.
+  local function opens_at(gate, id, now)
+    if is_paused('g', gate.name) then return math.huge end
+    local limit, state = limit_of(gate.rule), state_of(gate)
+    local held_until = state.hold > now and state.hold or 0
+    if not limit then return held_until end
+    if gate.kind == 'c' then
+      local is_full = holders_of(gate) >= limit.most and not call('ZSCORE', HOLDERS, gate.lane .. '\0' .. id)
+      return is_full and math.huge or held_until
+    end
+    return math.max(held_until, tokens_at(limit, state, gate.cost, now))
+  end
+
+  -- Who is first in a lane, and when it is looked at again.
+  local function crowd_of(queue, lane)
+    local crowd = seen.crowds[lane]
+    if not crowd then
+      local first = call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1)[1]
+      local rank, id = string.match(first or '', '^[^%z]*%z(%d+)%z(.*)$')
+      crowd = { rank = tonumber(rank) or math.huge, id = id or '', at = tonumber(call('ZSCORE', queue.opens, lane) or math.huge) }
+      seen.crowds[lane] = crowd
+    end
+    return crowd
+  end
+
+  -- When a lane that this call does not serve is looked at again, if somebody waits there who comes before this job; nil when nobody is to
+  -- be overtaken.
+  local function crowded_until(queue, lane, id, rank)
+    if seen.looked[lane] then return nil end
+    local crowd = crowd_of(queue, lane)
+    return comes_before(crowd.rank, crowd.id, rank, id) and crowd.at or nil
+  end
+
+  -- The first gate of a job that is closed, and when it opens. A job that comes from a gate's lane stands there with good right; to every
+  -- other one the gate is closed, too, while those wait for it that come first.
+  local function first_closed(queue, id, flow, from, rank, now)
+    for _, gate in ipairs(gates_of(flow)) do
+      local at = opens_at(gate, id, now)
+      if at == 0 and gate.lane ~= from then at = crowded_until(queue, gate.lane, id, rank) or 0 end
+      if at > 0 then return gate, at end
+    end
+  end
+
+  -- A job stands in a lane that is to be looked at at this time, unless it is earlier.
+  local function look_again(queue, lane, id, rank, at)
+    local crowd = crowd_of(queue, lane)
+    if comes_before(rank, id, crowd.rank, crowd.id) then crowd.rank, crowd.id = rank, id end
+    crowd.at = math.min(at, crowd.at)
+    if at < math.huge and call('ZADD', queue.opens, 'LT', 'CH', at, lane) == 1 then wake(queue) end
+  end
+
+  -- Take `tokens` (less than 0 to give some back) out of the slice in which `ms` lies.
+  local function take_tokens(gate, limit, tokens, ms, now)
+    local state, length, kept = state_of(gate), slice_ms(limit), {}
+    local ends, found = (math.floor(ms / length) + 1) * length, false
+    for _, slice in ipairs(state.slices) do
+      if slice.ends == ends then
+        slice.tokens = math.max(slice.tokens + tokens, 0)
+        found = true
+      end
+      if slice.tokens > 0 and counts_until(limit, slice) > now then kept[#kept + 1] = slice end
+    end
+    if not found and tokens > 0 then kept[#kept + 1] = { ends = ends, tokens = tokens } end
+    table.sort(kept, function(a, b) return a.ends < b.ends end)
+    state.slices = kept
+    state.full = math.max(state.full, now) + tokens * limit.window_ms / limit.most
+    seen.changed[gate.lane] = limit
+  end
+
+  local function enter(id, flow, now, holders)
+    for _, gate in ipairs(gates_of(flow)) do
+      local limit = limit_of(gate.rule)
+      if gate.kind == 'c' then
+        seen.holding[gate.lane] = holders_of(gate) + 1
+        push(holders, 0, gate.lane .. '\0' .. id)
+      elseif limit then
+        take_tokens(gate, limit, gate.cost, now, now)
+      end
+    end
+  end
+
+  -- Whatever frees a gate sets an open mark on its lane, if somebody waits there.
+  local function mark_open(queue, lane, now)
+    if not has_waiters(queue, lane) then return end
+    call('ZADD', queue.opens, now, lane)
+    queue.is_plain = false
+    wake(queue)
+  end
+
+  -- The job holds its gates no longer: answers its entries in holders, for the caller to remove.
+  local function leave(queue, id, flow, now, holders)
+    for _, gate in ipairs(gates_of(flow)) do
+      if gate.kind == 'c' then
+        local member = gate.lane .. '\0' .. id
+        -- What the same call enqueues finds the place free.
+        if call('ZSCORE', HOLDERS, member) then seen.holding[gate.lane] = holders_of(gate) - 1 end
+        holders[#holders + 1] = member
+        mark_open(queue, gate.lane, now)
+      end
+    end
+  end
+
+  local function hold_back(gate, till)
+    local state = state_of(gate)
+    state.hold = math.max(state.hold, till)
+    seen.changed[gate.lane] = limit_of(gate.rule)
+  end
+
+  local function write_states(now)
+    for lane, limit in pairs(seen.changed) do
+      local state, void = seen.states[lane], now
+      local parts = { integer(state.hold), integer(math.ceil(state.full)) }
+      for _, slice in ipairs(state.slices) do
+        parts[#parts + 1] = integer(slice.ends) .. ':' .. integer(slice.tokens)
+        void = math.max(void, limit and counts_until(limit, slice) or now)
+      end
+      call('HSET', GATES, lane, table.concat(parts, ' '))
+      call('ZADD', GATES_VOID, math.ceil(math.max(void, state.hold, state.full)), lane)
+    end
+    seen.changed = {}
+  end
+
+  return {
+    lanes_of_rule = lanes_of_rule, lane_of_gate = lane_of_gate, is_gate_lane = is_gate_lane, gates_of = gates_of, limit_of = limit_of,
+    state_of = state_of, tokens_taken = tokens_taken, holders_of = holders_of, first_closed = first_closed, look_again = look_again,
+    take_tokens = take_tokens, enter = enter, leave = leave, mark_open = mark_open, hold_back = hold_back, write_states = write_states,
+  }
+end)
+
+-- What keeps a job from being leased by a worker that knows `actors` (each between NULs): nil for nothing; missing or paused, its actor;
+-- gate, the first of its gates that is closed, and when it opens. `from` is the lane in which it stands.
+local function hold(queue, id, actor, actors, flow, from, rank, now)
+  local why = seen.holds[actor]
+  if why == nil then
+    why = not string.find(actors, '\0' .. actor .. '\0', 1, true) and 'missing' or is_paused('a', actor) and 'paused'
+    seen.holds[actor] = why
+  end
+  if why then return why end
+  if not has_gates(flow) then return nil end
+  local gate, at = gates().first_closed(queue, id, flow, from, tonumber(rank), now)
+  if gate then return 'gate', gate, at end
+end

@@ -1,0 +1,372 @@
+-- Moves between places, each used by several verbs. The destination is written first, the source removed last.
+local moves = lazily(function()
+  -- Where a job is in this queue: the state, its score, and the member by which the state's key holds it. A lease is left out where the
+  -- question is for a waiting place.
+  local function find(queue, id, record, run, is_waiting)
+    for _, state in ipairs(is_waiting and { 'ready', 'delayed' } or { 'ready', 'delayed', 'leased' }) do
+      local score = call('ZSCORE', queue[state], id)
+      if score then return state, score, id end
+    end
+    local parsed = parse_run(run)
+    if not parsed.rank then return end
+    local lanes = { lane_of(actor_of(record)) }
+    if parsed.flow ~= '-' then
+      local tenant = turns().tenant_of(parsed.flow)
+      if tenant then lanes[2] = turns().lane_of_tenant(tenant, turns().band_of(queue, parsed.rank)) end
+      for _, gate in ipairs(gates().gates_of(parsed.flow)) do lanes[#lanes + 1] = gate.lane end
+    end
+    for _, lane in ipairs(lanes) do
+      local member = lane_member(lane, parsed.rank, id)
+      if call('ZSCORE', queue.lanes, member) then return 'lanes', integer(parsed.rank), member end
+    end
+  end
+
+  -- End jobs as cancelled; `runs` are their parsed runs, whose flow tells why. Their runs, by which a call that broke off is understood, and
+  -- the places from which they go are left to the caller, who removes the runs last.
+  local function write_cancelled(ids, runs, now)
+    if #ids == 0 then return end
+    local ended, results, marked, stamp, apart = {}, {}, {}, integer(now), {}
+    local old = call('HLEN', BLOBS) > 0 and call('HMGET', RESULTS, unpack(ids)) or {}
+    for i, id in ipairs(ids) do
+      runs[i].token = '!'
+      push(ended, stamp, id)
+      push(marked, id, format_run(runs[i]))
+      push(results, id, format_run(runs[i]) .. '\0')
+      if old[i] and string.sub(old[i], -2) == '\0\1' then apart[#apart + 1] = id .. '=' .. string.match(old[i], '^%S+') end
+    end
+    write('HSET', RUNS, marked)
+    write('HDEL', BLOBS, apart)
+    write('HSET', RESULTS, results)
+    write('ZADD', CANCELLED, ended)
+    announce(ids)
+  end
+
+  -- A job that a call has ended before it broke off has its run left, and nothing else. Answers whether this is one.
+  local function finish_end(id, run)
+    local flow = flow_of(run)
+    if not end_item(flow) or not call('ZSCORE', CANCELLED, id) then return false end
+    turns().release_unique(id, flow, 'f')
+    call('HDEL', RUNS, id)
+    return true
+  end
+
+  -- End a job that waits. Answers false for one that does not wait here.
+  local function end_waiting(queue, id, record, run, item, now)
+    local state, score, member = find(queue, id, record, run)
+    if not state or state == 'leased' then return false end
+    local parsed = parse_run(run)
+    parsed.rank = parsed.rank or (state == 'ready' and tonumber(score)) or rank_of(queue, DEFAULT_PRIORITY, tonumber(score))
+    if not end_item(parsed.flow) then parsed.flow = with_item(parsed.flow, item) end
+    write_cancelled({ id }, { parsed }, now)
+    if item ~= 'e' then call('ZREM', queue.expires, id) end
+    call('ZREM', queue[state], member)
+    if string.sub(item, 1, 1) ~= 'o' then turns().release_unique(id, parsed.flow, 'f') end -- who replaces it takes its key over
+    call('HDEL', RUNS, id)
+    local lane = state == 'lanes' and string.match(member, '^[^%z]*')
+    if lane and gates().is_gate_lane(lane) then gates().mark_open(queue, lane, now) end -- the next one may need less
+    return true
+  end
+
+  -- A job that comes back waits in ready, or for its tenant's turn.
+  local function back_in_line(queue, id, rank, flow, ready, lanes)
+    local tenant = flow ~= '-' and turns().tenant_of(flow)
+    if not tenant then return push(ready, integer(rank), id) end
+    local band = turns().band_of(queue, rank)
+    local lane = turns().lane_of_tenant(tenant, band)
+    push(lanes, 0, lane_member(lane, rank, id))
+    turns().join(queue, lane, band)
+  end
+
+  -- What is due, as id and due_ms in turns, goes from delayed to ready; a job ranks by the time at which it was due.
+  local function promote(queue, due)
+    local ids, ready, lanes, ranked = {}, {}, {}, {}
+    for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
+    local runs = call('HMGET', RUNS, unpack(ids))
+    for i, id in ipairs(ids) do
+      local run, due_ms = runs[i] and parse_run(runs[i]), tonumber(due[2 * i])
+      if run then
+        run.rank = rank_of(queue, turns().priority_of(queue, run.rank, run.flow), due_ms)
+        if run.flow ~= '-' then push(ranked, id, format_run(run)) end
+        back_in_line(queue, id, run.rank, run.flow, ready, lanes)
+      else
+        push(ready, integer(rank_of(queue, DEFAULT_PRIORITY, due_ms)), id)
+      end
+    end
+    write('HSET', RUNS, ranked)
+    write('ZADD', queue.lanes, lanes)
+    write('ZADD', queue.ready, ready)
+    write('ZREM', queue.delayed, ids)
+  end
+
+  -- End what was not begun in time.
+  local function expire(queue, ids, now, counts)
+    local records, runs = call('HMGET', JOBS, unpack(ids)), call('HMGET', RUNS, unpack(ids))
+    for i, id in ipairs(ids) do
+      if records[i] and end_waiting(queue, id, records[i], runs[i], 'e', now) then
+        count(counts, queue.name .. '|' .. actor_of(records[i]), 'cancelled')
+        count(counts, queue.name .. '|' .. actor_of(records[i]), 'expired')
+      else
+        finish_end(id, runs[i])
+      end
+    end
+    write('ZREM', queue.expires, ids)
+  end
+
+  -- Give leases back to ready at their old rank, or end those that were asked to stop. `how` is l (the worker was lost: the attempt stays
+  -- charged) or x (handed back: it does not). A lease without a valid token is what a call that broke off has left: the job is in its place
+  -- already, only the lease goes. Answers how many were given back, their entries in held, and those that ended; held, the runs of these and
+  -- leased, by which a repeated call finds them, are left to the caller, in this order.
+  local function give_back(queue, ids, how, now, counts)
+    if #ids == 0 then return 0, {}, {} end
+    local found = call('HMGET', RUNS, unpack(ids))
+    local ready, lanes, runs, held, holders, stopped, stopped_runs = {}, {}, {}, {}, {}, {}, {}
+    for i, id in ipairs(ids) do
+      local run = parse_run(found[i])
+      held[i] = run.worker .. '\0' .. id
+      if run.flow ~= '-' then gates().leave(queue, id, run.flow, now, holders) end
+      local is_valid, is_stopped = string.sub(run.token, 1, 1) ~= '!', is_asked_to_stop(run.flow)
+      if is_valid then
+        if how == 'l' then run.losses = run.losses + 1 else run.attempts = math.max(run.attempts - 1, 0) end
+        close_run(run, how, now)
+        run.token = '!' -- `!token` is of a run that was settled, and a late verdict on this one must be refused
+      end
+      if is_valid or is_stopped then
+        if is_stopped then
+          stopped[#stopped + 1], stopped_runs[#stopped_runs + 1] = id, run
+        else
+          back_in_line(queue, id, run.rank, run.flow, ready, lanes)
+          push(runs, id, format_run(run))
+        end
+      end
+    end
+    write('ZREM', HOLDERS, holders)
+    write('ZADD', queue.ready, ready)
+    write('ZADD', queue.lanes, lanes)
+    write_cancelled(stopped, stopped_runs, now)
+    if #stopped > 0 then count(counts, queue.name .. '|*', 'cancelled', #stopped) end
+    write('HSET', RUNS, runs)
+    for i, id in ipairs(stopped) do turns().release_unique(id, stopped_runs[i].flow, 'f') end
+    return #runs / 2 + #stopped, held, stopped
+  end
+
+  local function take_back_expired(queue, ids, now, counts)
+    local lost, held, stopped = give_back(queue, ids, 'l', now, counts)
+    write('ZREM', HELD, held)
+    write('HDEL', RUNS, stopped)
+    write('ZREM', queue.leased, ids)
+    if lost > 0 then count(counts, queue.name .. '|*', 'lost', lost) end
+  end
+
+  -- The part of a job that is drained, so that no new one is taken: its queue, its actor or a gate.
+  local function drained(queue, record, flow)
+    if seen.controlled == false then return nil end
+    if is_paused('dq', queue.name) then return 'queue ' .. queue.name end
+    if is_paused('da', actor_of(record)) then return 'actor ' .. actor_of(record) end
+    for _, gate in ipairs(has_gates(flow) and gates().gates_of(flow) or {}) do
+      if is_paused('dg', gate.name) then return 'key ' .. gate.name end
+    end
+  end
+
+  -- The time that `when` says: '' now, '+ms' later, 'ms' at.
+  local function time_of(when, now)
+    if when == '' then return now end
+    return string.sub(when, 1, 1) == '+' and now + tonumber(when) or tonumber(when)
+  end
+
+  -- Jobs that begin to wait: each is given its place, and all are written at once.
+  local function places(now)
+    local by_queue, order = {}, {}
+
+    local function of(queue)
+      if not by_queue[queue] then
+        by_queue[queue] = { ready = {}, delayed = {}, lanes = {}, expires = {}, head = math.huge }
+        order[#order + 1] = queue
+      end
+      return by_queue[queue]
+    end
+
+    local function stand_in(queue, lane, rank, id)
+      push(of(queue).lanes, 0, lane_member(lane, rank, id))
+    end
+
+    -- Ready, or the lane of the first gate that is closed, or that of its tenant. Answers the job's rank.
+    local function now_ready(queue, id, priority, flow)
+      local rank, place = rank_of(queue, priority, now), of(queue)
+      if flow ~= '-' then
+        local gate, at = gates().first_closed(queue, id, flow, nil, rank, now)
+        if gate then
+          stand_in(queue, gate.lane, rank, id)
+          gates().look_again(queue, gate.lane, id, rank, at)
+          return rank
+        end
+        local tenant, band = turns().tenant_of(flow), turns().band_of(queue, rank)
+        if tenant then
+          stand_in(queue, turns().lane_of_tenant(tenant, band), rank, id)
+          turns().join(queue, turns().lane_of_tenant(tenant, band), band)
+          place.is_claimable = true
+          return rank
+        end
+      end
+      push(place.ready, integer(rank), id)
+      place.is_claimable = true
+      return rank
+    end
+
+    local function later(queue, id, priority, at)
+      local place, due = of(queue), math.ceil(at)
+      place.head = math.min(place.head, due)
+      push(place.delayed, due, id)
+      return rank_of(queue, priority, due)
+    end
+
+    local function expiring(queue, id, ms)
+      push(of(queue).expires, ms, id)
+    end
+
+    local function commit()
+      for _, queue in ipairs(order) do
+        local place = by_queue[queue]
+        local head = place.head < math.huge and call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')[2]
+        local is_first = place.head < math.huge and not (head and tonumber(head) <= place.head)
+        if place.is_claimable or #place.expires > 0 or is_first then wake(queue) end
+        write('ZADD', queue.expires, place.expires)
+        write('ZADD', queue.ready, place.ready)
+        write('ZADD', queue.delayed, place.delayed)
+        write('ZADD', queue.lanes, place.lanes)
+      end
+    end
+
+    return { now_ready = now_ready, later = later, expiring = expiring, commit = commit }
+  end
+
+  -- Of the jobs of one call that replace each other, the last one stays; so it does where the call is sent again.
+  local function last_by_key(first, ids, existing)
+    local last = {}
+    for k, id in ipairs(ids) do
+      local record, flow = ARGV[first + (k - 1) * 6 + 2], ARGV[first + (k - 1) * 6 + 5]
+      local key, _, how = turns().unique_of(flow)
+      if how == 'r' and (not existing[k] or existing[k] == record) then last[key] = id end
+    end
+    return last
+  end
+
+  -- Whether this very call had replaced a job when it broke off.
+  local function was_replaced_by(id, other)
+    local result = call('HGET', RESULTS, id)
+    return result and string.find(',' .. flow_of(string.match(result, '^[^%z]*')) .. ',', ',o' .. other .. ',', 1, true) ~= nil
+  end
+
+  -- The job that stands in the way of another with the same unique key: nil when this one takes the key, by replacing it or since nobody has
+  -- it. `taken` are the keys that this call has given out.
+  local function conflict(queue, id, flow, now, taken, last, counts)
+    local key, till, how = turns().unique_of(flow)
+    if not key then return nil end
+    local holder = taken[key] or turns().holder_of(key, now)
+    if holder == id then return nil end
+    if holder and holder == last[key] then return holder end
+    if holder and how == 'r' and not taken[key] then
+      local record, run = call('HGET', JOBS, holder), call('HGET', RUNS, holder)
+      if end_waiting(queue, holder, record, run, 'o' .. (last[key] or id), now) then
+        count(counts, queue.name .. '|' .. actor_of(record), 'cancelled')
+        holder = nil
+      elseif finish_end(holder, run) or was_replaced_by(holder, last[key] or id) then
+        holder = nil
+      end
+    end
+    if holder then return how == 'j' and '!' .. holder or holder end
+    taken[key] = last[key] or id
+    turns().take_unique(key, till, taken[key], now)
+    return taken[key] ~= id and taken[key] or nil
+  end
+
+  -- Six arguments an item: queue index, id, record, priority ('' for the default), when (see time_of), flow ('' for none). Answers 1 for each
+  -- id that is new or was sent with this very record, 0 for one that exists with another record; for one whose unique key is taken, the id
+  -- of the job that has it, behind `!` where the send is to be refused; `#` and the name of what is drained. The children of a run are taken
+  -- all the same.
+  local function enqueue(first, last, queues, now, counts, are_children)
+    local ids, codes, records, stubs, orphans, sent, taken, last_of = {}, {}, {}, {}, {}, {}, {}, nil
+    for i = first, last, 6 do ids[#ids + 1] = ARGV[i + 1] end
+    if #ids == 0 then return codes, ids end
+    local existing, placed = call('HMGET', JOBS, unpack(ids)), places(now)
+    local is_drained = not are_children and call('EXISTS', CONTROL) == 1
+
+    local function refused(k, queue, id, record, flow)
+      local what = is_drained and drained(queue, record, flow)
+      if what then return '#' .. what end
+      if flow == '-' then return nil end
+      last_of = last_of or last_by_key(first, ids, existing)
+      return conflict(queue, id, flow, now, taken, last_of, counts)
+    end
+
+    local function place(base, queue, id, flow)
+      local priority = ARGV[base + 3] == '' and DEFAULT_PRIORITY or tonumber(ARGV[base + 3])
+      local at = time_of(ARGV[base + 4], now)
+      if priority ~= DEFAULT_PRIORITY and step_of(queue) ~= PRIORITY_STEP then flow = with_item(flow, 'p' .. priority) end
+      local rank = at <= now and placed.now_ready(queue, id, priority, flow) or placed.later(queue, id, priority, at)
+      if flow ~= '-' or (at > now and priority ~= DEFAULT_PRIORITY) then push(stubs, id, new_run(rank, flow)) end
+      if expires_at(flow) then placed.expiring(queue, id, expires_at(flow)) end
+    end
+
+    for k, id in ipairs(ids) do
+      local base = first + (k - 1) * 6
+      local queue, record, flow = queues[tonumber(ARGV[base])], ARGV[base + 2], ARGV[base + 5]
+      if flow == '' then flow = '-' end
+      local old = existing[k] or sent[id]
+      local other = not old and refused(k, queue, id, record, flow)
+      codes[k] = other or ((not old or old == record) and 1 or 0)
+      if old or other then
+        if old ~= record then orphans[#orphans + 1] = blob_of(id, record) end
+      else
+        sent[id] = record
+        place(base, queue, id, flow)
+        push(records, id, record)
+        count(counts, queue.name .. '|' .. actor_of(record), 'sent')
+      end
+    end
+    write('HSET', RUNS, stubs)
+    placed.commit()
+    -- The record last: an id without one is dropped by claim and sent again by its sender; a record without a place would be lost.
+    write('HSET', JOBS, records)
+    write('HDEL', BLOBS, orphans)
+    return codes, ids
+  end
+
+  return {
+    find = find, write_cancelled = write_cancelled, end_waiting = end_waiting, finish_end = finish_end, promote = promote, expire = expire, give_back = give_back,
+    take_back_expired = take_back_expired, drained = drained, time_of = time_of, places = places, enqueue = enqueue, back_in_line = back_in_line,
+  }
+end)
+
+-- All that time moves, in all queues, at most BATCH_MAX jobs of each kind in one call. Answers whether more may be overdue, and whether more
+-- may have expired, so that nothing may be begun. Sets each queue's `moved`, and `is_plain` where no lane may open, nobody takes turns and
+-- nothing expires: the common case, in one command.
+local function move_overdue(queues, now, counts)
+  local due_max, ended_max, late_max = BATCH_MAX, BATCH_MAX, BATCH_MAX
+  for _, queue in ipairs(queues) do
+    queue.is_plain = call('EXISTS', queue.expires, queue.opens, queue.turns) == 0
+    local late = not queue.is_plain and late_max > 0 and call('ZRANGEBYSCORE', queue.expires, '-inf', now, 'LIMIT', 0, late_max) or {}
+    if #late > 0 then moves().expire(queue, late, now, counts) end
+    local due = due_max > 0 and call('ZRANGEBYSCORE', queue.delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, due_max) or {}
+    if #due > 0 then moves().promote(queue, due) end
+    local ended = ended_max > 0 and call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'LIMIT', 0, ended_max) or {}
+    if #ended > 0 then moves().take_back_expired(queue, ended, now, counts) end
+    due_max, ended_max, late_max = due_max - #due / 2, ended_max - #ended, late_max - #late
+    queue.moved = #due + #ended > 0
+  end
+  return due_max == 0 or ended_max == 0 or late_max == 0, late_max == 0
+end
+
+-- The earliest time at which something here changes by itself: a job comes due or expires, a lease ends, a lane may open. -1 for never.
+local function next_due(queues, now)
+  local earliest = math.huge
+  for _, queue in ipairs(queues) do
+    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')[2] or math.huge))
+    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.leased, 0, 0, 'WITHSCORES')[2] or math.huge))
+    if not queue.is_plain then
+      local opens = call('ZRANGEBYSCORE', queue.opens, string.format('(%.3f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+      earliest = math.min(earliest, tonumber(opens[2] or math.huge))
+      earliest = math.min(earliest, tonumber(call('ZRANGE', queue.expires, 0, 0, 'WITHSCORES')[2] or math.huge))
+    end
+  end
+  return earliest < math.huge and math.ceil(earliest) or -1
+end

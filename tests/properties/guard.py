@@ -1,0 +1,139 @@
+"""The great claims on gates, checked on what the server holds and on nothing that the model says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tests.state import gates_of, lane_of_gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from angelrt.store import Verdict
+    from tests.state import State
+
+SLACK_SLICES: Final = 2
+"""Tokens come back at most so many slices (1/64 of a window) after their window."""
+
+
+class Grant(NamedTuple):
+    """Tokens that a run took, and when."""
+
+    ms: float
+    gate: str
+    job_id: str
+    token: str
+    tokens: int
+    has_cost: bool
+
+
+class Guard:
+    """Watches one namespace from step to step."""
+
+    def __init__(self) -> None:
+        """Begin with a namespace that is empty."""
+        self.is_one_claim = True
+        self._before: State | None = None
+        self._grants: list[Grant] = []
+        self._deliveries: dict[str, int] = {}
+
+    def settle(self, verdicts: Sequence[Verdict]) -> None:
+        """Note what verdicts will tell of tokens, those on runs that are valid."""
+        settled: set[str] = set()
+        for verdict in verdicts:
+            stored = self._before.runs.get(verdict.id, b"") if self._before else b""
+            if verdict.code == "n" or verdict.id in settled or not stored.startswith(verdict.token.encode() + b" "):
+                continue
+            settled.add(verdict.id)
+            of_run = (verdict.id, verdict.token)
+            self._grants = [_corrected(one, verdict) if (one.job_id, one.token) == of_run else one for one in self._grants]
+
+    def breaches(self, state: State, now_ms: float) -> list[str]:
+        """Name every claim that does not hold after this step."""
+        new = self._new_grants(state)
+        found = [*self._too_many_tokens(state, new), *self._too_many_holders(state), *self._overtaken(state), *self._late(state, now_ms)]
+        self._before = state
+        self._deliveries = {job_id: state.run(job_id).deliveries for job_id in state.runs}
+        return found
+
+    # -- never more tokens than the limit in any window ----------------------------------------------------------------------------
+
+    def _new_grants(self, state: State) -> list[Grant]:
+        new: list[Grant] = []
+        for job_id in state.runs:
+            run = state.run(job_id)
+            starts = [run.started_ms, *(float(entry.split(",")[1]) for entry in run.history.split(";") if entry)]
+            is_leased = not state.runs[job_id].startswith(b"!")
+            for number in range(run.deliveries - self._deliveries.get(job_id, 0)):
+                ms = starts[number] if is_leased else starts[number + 1]
+                new += [
+                    Grant(ms, gate.name, job_id, run.token.strip("!"), gate.cost, gate.has_cost)
+                    for gate in gates_of(run.flow)
+                    if gate.is_rate and state.limit(gate.name)
+                ]
+        self._grants += new
+        return new
+
+    def _too_many_tokens(self, state: State, new: list[Grant]) -> Iterator[str]:
+        """Each window that ends with a grant: one that holds too much is found with its last grant."""
+        for grant in new:
+            most, window_ms, _ = state.limit(grant.gate)
+            taken = self._taken(grant.gate, grant.ms - window_ms, grant.ms)
+            if taken > most:
+                yield f"{taken} tokens of {grant.gate} in {window_ms} ms, and the limit is {most}"
+
+    def _taken(self, gate: str, after_ms: float, until_ms: float) -> int:
+        return sum(one.tokens for one in self._grants if one.gate == gate and after_ms + 1 < one.ms < until_ms + 1)
+
+    # -- never more holders than the limit -----------------------------------------------------------------------------------------
+
+    def _too_many_holders(self, state: State) -> Iterator[str]:
+        """More than the limit may run only where it was lowered meanwhile, and then no more than before."""
+        for gate in {gate.name for job_id in state.runs for gate in gates_of(state.run(job_id).flow) if not gate.is_rate}:
+            limit, lane = state.limit(gate), lane_of_gate(gate)
+            number = sum(of_lane == lane for of_lane, _ in state.holders)
+            before = sum(of_lane == lane for of_lane, _ in self._before.holders) if self._before else 0
+            if limit and number > max(limit[0], before):
+                yield f"{number} hold {gate}, and the limit is {limit[0]}"
+
+    # -- nobody overtakes ----------------------------------------------------------------------------------------------------------
+
+    def _overtaken(self, state: State) -> Iterator[str]:
+        if not self.is_one_claim:
+            return
+        for job_id, stored in state.runs.items():
+            run = state.run(job_id)
+            if stored.startswith(b"!") or run.deliveries == self._deliveries.get(job_id, 0):
+                continue
+            lanes = {lane_of_gate(gate.name): gate.name for gate in gates_of(run.flow)}
+            for queue in state.queues.values():
+                for waiter in queue.lanes:
+                    if waiter.lane in lanes and waiter.rank < run.rank:
+                        yield f"{job_id} was let through {lanes[waiter.lane]} before {waiter.id}, which waited there and comes first"
+
+    # -- no free place beside a waiter ---------------------------------------------------------------------------------------------
+
+    def _late(self, state: State, now_ms: float) -> Iterator[str]:
+        """The first in each lane of a gate, whom nothing there holds back: its lane is to be looked at now, not later."""
+        for name, queue in state.queues.items():
+            first = {waiter.lane: waiter.id for waiter in reversed(queue.lanes)}
+            for lane, job_id in first.items():
+                gate = next((gate for gate in gates_of(state.run(job_id).flow) if lane_of_gate(gate.name) == lane), None)
+                if gate is None or f"g{gate.name}" in state.control or float(state.gates.get(lane, b"0").split()[0]) > now_ms:
+                    continue
+                limit, mark_ms = state.limit(gate.name), queue.opens.get(lane)
+                if limit and gate.is_rate:
+                    most, window_ms, burst = limit
+                    taken = self._taken(gate.name, now_ms - window_ms - SLACK_SLICES * (window_ms // 64), now_ms)
+                    is_free = burst == most and taken + gate.cost <= most
+                else:
+                    is_free = not limit or sum(of_lane == lane for of_lane, _ in state.holders) < limit[0]
+                if is_free and (mark_ms is None or mark_ms > now_ms):
+                    yield f"{job_id} waits in queue {name} for {gate.name}, which is free, and its lane is looked at {mark_ms or 'never'}"
+
+
+def _corrected(grant: Grant, verdict: Verdict) -> Grant:
+    if not verdict.run_word:
+        return grant._replace(tokens=0)
+    used = verdict.gates.strip("uh")
+    return grant._replace(tokens=int(used)) if used and grant.has_cost else grant
