@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote
 
 import orjson
@@ -72,6 +72,7 @@ class Concurrency:
     most: int
     per: str | None = None
     name: str | None = None
+    letter: ClassVar[str] = "c"
 
     def __post_init__(self) -> None:
         """Refuse what could never work."""
@@ -90,7 +91,7 @@ class Concurrency:
 
     def item(self, gate: str, arguments: Mapping[str, Any], cost: int | None) -> str:  # noqa: ARG002 - a rate's counterpart uses them
         """Return the gate as an item of a flow."""
-        return f"c{gate}"
+        return f"{self.letter}{gate}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class RateLimit:
     burst: int | None = None
     cost: int | str | None = None
     name: str | None = None
+    letter: ClassVar[str] = "r"
 
     def __post_init__(self) -> None:
         """Refuse what could never work."""
@@ -143,9 +145,9 @@ class RateLimit:
     def item(self, gate: str, arguments: Mapping[str, Any], cost: int | None) -> str:
         """Return the gate as an item of a flow. Raises InvalidOptions for a cost over the limit."""
         if self.cost is None:
-            return f"r{gate}"
+            return f"{self.letter}{gate}"
         own = arguments.get(self.cost) if isinstance(self.cost, str) else self.cost
-        return f"r{gate}*{self.check_cost(own if cost is None else cost)}"
+        return f"{self.letter}{gate}*{self.check_cost(own if cost is None else cost)}"
 
 
 Limit = Concurrency | RateLimit

@@ -3,6 +3,9 @@
 local gates = lazily(function()
   local WINDOW_SLICES = 64 -- a rate's window is counted in so many slices
 
+  -- What this call has read: the gates of a flow, limits by rule; states, numbers of holders, who leaves and who waits first, by lane.
+  local gates_seen, limits, states, holding, leaving, crowds, marked = {}, {}, {}, {}, {}, {}, {}
+
   -- All lanes of a rule lie together.
   local function lanes_of_rule(rule)
     return string.sub(redis.sha1hex(rule), 1, 8)
@@ -17,8 +20,10 @@ local gates = lazily(function()
   end
 
   local function gates_of(flow)
-    local found = {}
-    if flow == '-' then return found end
+    local found = gates_seen[flow]
+    if found then return found end
+    found = {}
+    gates_seen[flow] = found
     for kind, name, cost in string.gmatch(',' .. flow, ',([cr])([^,*]+)%*?(%d*)') do
       found[#found + 1] = {
         kind = kind, name = name, rule = string.match(name, '^([^=]*)'), lane = lane_of_gate(name), cost = tonumber(cost) or 1,
@@ -30,12 +35,12 @@ local gates = lazily(function()
 
   -- The limit of a rule, changed by hand or declared: `most`, or `most window_ms burst`. A rule that nobody declared holds nothing back.
   local function limit_of(rule)
-    local limit = seen.limits[rule]
+    local limit = limits[rule]
     if limit == nil then
       local specs = call('HMGET', RULES, rule, rule .. '!')
       local most, window_ms, burst = string.match(specs[2] or specs[1] or '', '^(%d+) ?(%d*) ?(%d*)$')
       limit = most and { most = tonumber(most), window_ms = tonumber(window_ms), burst = tonumber(burst) } or false
-      seen.limits[rule] = limit
+      limits[rule] = limit
     end
     return limit
   end
@@ -43,7 +48,7 @@ local gates = lazily(function()
   -- The state of a gate is `hold_ms full_ms end_ms:tokens end_ms:tokens ...`: held back until, the time at which its burst is whole again,
   -- and what was taken in each slice of the window, under the slice's end.
   local function state_of(gate)
-    local state = seen.states[gate.lane]
+    local state = states[gate.lane]
     if state then return state end
     local stored = call('HGET', GATES, gate.lane) or '0 0'
     local hold, full, slices = string.match(stored, '^(%S+) (%S+) ?(.*)$')
@@ -51,7 +56,7 @@ local gates = lazily(function()
     for ends, tokens in string.gmatch(slices, '(%d+):(%d+)') do
       state.slices[#state.slices + 1] = { ends = tonumber(ends), tokens = tonumber(tokens) }
     end
-    seen.states[gate.lane] = state
+    states[gate.lane] = state
     return state
   end
 
@@ -65,18 +70,20 @@ local gates = lazily(function()
   end
 
   local function tokens_taken(limit, state, now)
-    local taken = 0
-    for _, slice in ipairs(state.slices) do
-      if counts_until(limit, slice) > now then taken = taken + slice.tokens end
+    if not state.taken then
+      state.taken = 0
+      for _, slice in ipairs(state.slices) do
+        if counts_until(limit, slice) > now then state.taken = state.taken + slice.tokens end
+      end
     end
-    return taken
+    return state.taken
   end
 
   -- The time at which a rate lets `cost` tokens through: 0 for now, never when they are more than the limit.
   local function tokens_at(limit, state, cost, now)
     if cost > limit.most then return math.huge end
     local needed, at = tokens_taken(limit, state, now) + cost - limit.most, 0
-    for _, slice in ipairs(state.slices) do
+    for _, slice in ipairs(needed > 0 and state.slices or {}) do
       if needed <= 0 then break end
       if counts_until(limit, slice) > now then
         needed = needed - slice.tokens
@@ -92,12 +99,16 @@ local gates = lazily(function()
   end
 
   local function holders_of(gate)
-    local holding = seen.holding[gate.lane]
-    if not holding then
-      holding = call('ZLEXCOUNT', HOLDERS, '[' .. gate.lane .. '\0', '(' .. gate.lane .. '\1')
-      seen.holding[gate.lane] = holding
+    local count = holding[gate.lane]
+    if not count then
+      count = call('ZLEXCOUNT', HOLDERS, '[' .. gate.lane .. '\0', '(' .. gate.lane .. '\1')
+      -- Those that leave in this very call have freed their places for what it enqueues.
+      for _, member in ipairs(leaving[gate.lane] or {}) do
+        if call('ZSCORE', HOLDERS, member) then count = count - 1 end
+      end
+      holding[gate.lane] = count
     end
-    return holding
+    return count
   end
 
   -- When a gate lets a job through: 0 for now, math.huge for when somebody opens it. What a call that broke off has entered for this very job
@@ -116,12 +127,12 @@ local gates = lazily(function()
 
   -- Who is first in a lane, and when it is looked at again.
   local function crowd_of(queue, lane)
-    local crowd = seen.crowds[lane]
+    local crowd = crowds[lane]
     if not crowd then
       local first = call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1)[1]
       local rank, id = string.match(first or '', '^[^%z]*%z(%d+)%z(.*)$')
       crowd = { rank = tonumber(rank) or math.huge, id = id or '', at = tonumber(call('ZSCORE', queue.opens, lane) or math.huge) }
-      seen.crowds[lane] = crowd
+      crowds[lane] = crowd
     end
     return crowd
   end
@@ -156,6 +167,15 @@ local gates = lazily(function()
   local function take_tokens(gate, limit, tokens, ms, now)
     local state, length, kept = state_of(gate), slice_ms(limit), {}
     local ends, found = (math.floor(ms / length) + 1) * length, false
+    local last = state.slices[#state.slices]
+    state.full = math.max(state.full, now) + tokens * limit.window_ms / limit.most
+    seen.changed[gate.lane] = limit
+    if tokens > 0 and last and last.ends == ends then
+      last.tokens = last.tokens + tokens
+      state.taken = state.taken and state.taken + tokens
+      return
+    end
+    state.taken = nil
     for _, slice in ipairs(state.slices) do
       if slice.ends == ends then
         slice.tokens = math.max(slice.tokens + tokens, 0)
@@ -166,15 +186,13 @@ local gates = lazily(function()
     if not found and tokens > 0 then kept[#kept + 1] = { ends = ends, tokens = tokens } end
     table.sort(kept, function(a, b) return a.ends < b.ends end)
     state.slices = kept
-    state.full = math.max(state.full, now) + tokens * limit.window_ms / limit.most
-    seen.changed[gate.lane] = limit
   end
 
   local function enter(id, flow, now, holders)
     for _, gate in ipairs(gates_of(flow)) do
       local limit = limit_of(gate.rule)
       if gate.kind == 'c' then
-        seen.holding[gate.lane] = holders_of(gate) + 1
+        holding[gate.lane] = holders_of(gate) + 1
         push(holders, 0, gate.lane .. '\0' .. id)
       elseif limit then
         take_tokens(gate, limit, gate.cost, now, now)
@@ -184,6 +202,8 @@ local gates = lazily(function()
 
   -- Whatever frees a gate sets an open mark on its lane, if somebody waits there.
   local function mark_open(queue, lane, now)
+    if marked[lane] then return end
+    marked[lane] = true
     if not has_waiters(queue, lane) then return end
     call('ZADD', queue.opens, now, lane)
     queue.is_plain = false
@@ -195,8 +215,8 @@ local gates = lazily(function()
     for _, gate in ipairs(gates_of(flow)) do
       if gate.kind == 'c' then
         local member = gate.lane .. '\0' .. id
-        -- What the same call enqueues finds the place free.
-        if call('ZSCORE', HOLDERS, member) then seen.holding[gate.lane] = holders_of(gate) - 1 end
+        holding[gate.lane], leaving[gate.lane] = nil, leaving[gate.lane] or {}
+        table.insert(leaving[gate.lane], member)
         holders[#holders + 1] = member
         mark_open(queue, gate.lane, now)
       end
@@ -211,7 +231,7 @@ local gates = lazily(function()
 
   local function write_states(now)
     for lane, limit in pairs(seen.changed) do
-      local state, void = seen.states[lane], now
+      local state, void = states[lane], now
       local parts = { integer(state.hold), integer(math.ceil(state.full)) }
       for _, slice in ipairs(state.slices) do
         parts[#parts + 1] = integer(slice.ends) .. ':' .. integer(slice.tokens)

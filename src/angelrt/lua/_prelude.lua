@@ -91,17 +91,32 @@ local function is_asked_to_stop(flow)
   return flow ~= '-' and string.find(',' .. flow, ',k', 1, true) ~= nil
 end
 
+-- What a call wants to know of a flow, read once: many jobs have the same.
+local flows = {}
+local function facts_of(flow)
+  local facts = flows[flow]
+  if not facts then
+    local items = ',' .. flow
+    facts = {
+      ends = string.match(items, ',([keo][^,]*)'), expires = tonumber(string.match(items, ',x(%d+)')), tenant = string.match(items, ',t([^,]+)'),
+      has_gates = string.find(items, ',[cr]') ~= nil, is_unique = string.find(items, ',u', 1, true) ~= nil,
+    }
+    flows[flow] = facts
+  end
+  return facts
+end
+
 -- Why a job ends without having run: k, e or o.
 local function end_item(flow)
-  return flow ~= '-' and string.match(',' .. flow, ',([keo][^,]*)') or nil
+  return flow ~= '-' and facts_of(flow).ends or nil
 end
 
 local function expires_at(flow)
-  return flow ~= '-' and tonumber(string.match(',' .. flow, ',x(%d+)')) or nil
+  return flow ~= '-' and facts_of(flow).expires or nil
 end
 
 local function has_gates(flow)
-  return flow ~= '-' and string.find(',' .. flow, ',[cr]') ~= nil
+  return flow ~= '-' and facts_of(flow).has_gates
 end
 
 -- The run ends without an outcome: note how (r retry, s snooze, l lost, x released, f failed and replayed) and give the token up.
@@ -206,7 +221,7 @@ local function lazily(make)
 end
 
 -- What one call has read of pauses, actors and gates; `changed` are the states of gates that are to be written.
-local seen = { paused = {}, holds = {}, limits = {}, states = {}, changed = {}, holding = {}, crowds = {}, looked = {}, weights = {} }
+local seen = { paused = {}, holds = {}, changed = {}, looked = {}, weights = {} }
 
 -- q, a or g and the name of a queue, actor or gate; behind a d where it is drained.
 local function is_paused(kind, name)

@@ -17,7 +17,7 @@ local turns = lazily(function()
   end
 
   local function tenant_of(flow)
-    return string.match(',' .. flow, ',t([^,]+)')
+    return facts_of(flow).tenant
   end
 
   -- Turns are taken within a priority. Jobs without a tenant take turns as one more, out of ready.
@@ -165,6 +165,7 @@ local turns = lazily(function()
 
   -- `when`: s started, f finished.
   local function release_unique(id, flow, when)
+    if not facts_of(flow).is_unique then return end
     local key, till = unique_of(flow)
     if key and (till == when or (when == 'f' and till == 's')) and call('HGET', UNIQUE, key) == id then call('HDEL', UNIQUE, key) end
   end

@@ -92,7 +92,6 @@ end
 -- and an API's Retry-After holds the whole gate.
 local function correct_gates(queue, run, note, has_begun, delay_ms)
   local used, holds = tonumber(string.match(note, 'u(%d+)')), string.find(note, 'h', 1, true)
-  if has_begun and note == '' then return end
   for _, gate in ipairs(gates().gates_of(run.flow)) do
     local limit = gates().limit_of(gate.rule)
     if holds then gates().hold_back(gate, math.ceil(now + delay_ms)) end
@@ -156,7 +155,7 @@ for i, id in ipairs(ids) do
     if flow ~= '-' then
       if ended[verdict] then turns().release_unique(id, flow, 'f') end
       gates().leave(queues[q], id, flow, now, holders)
-      correct_gates(queues[q], parse_run(found[i]), gates_note, has_begun, delay_ms)
+      if gates_note ~= '' or not has_begun then correct_gates(queues[q], parse_run(found[i]), gates_note, has_begun, delay_ms) end
     end
     local words, outcome, pickup, took = words_of(counts, label), WORDS[verdict], ARGV[at + 7], ARGV[at + 8]
     words[outcome] = (words[outcome] or 0) + 1

@@ -112,6 +112,7 @@ class Worker:
             on_due=self._due.due,
         )
         self._lease: LeaseThread | None = None
+        self._rules_of: dict[tuple[str, str], tuple[str, ...]] = {}
         self._inbox = Inbox(client.store.url, client.store.keys.asked(self.id), self._on_asked)
 
     async def __aenter__(self) -> Self:
@@ -253,6 +254,17 @@ class Worker:
         self._runner.start(run)
 
     def _gates_of(self, run: Run) -> list[str]:
+        """Return the gates of a run; none without a further look where its flow names every rule. Raises what a send would raise."""
+        rules = self._rules_of.get((run.actor.name, run.queue))
+        if rules is None:
+            queue = self._client.queues.get(run.queue)
+            named = [("", limit) for limit in (queue.limits if queue else ())]
+            named += [(run.actor.name, limit) for limit in run.actor.definition.limits]
+            rules = tuple(f",{limit.letter}{rule_of(limit, name, run.queue)}=" for name, limit in named)
+            self._rules_of[run.actor.name, run.queue] = rules
+        flow = f",{run.flow}"
+        if all(rule in flow for rule in rules) and run.queue == run.actor.definition.queue:
+            return []
         run.actor.definition.check_send(SendOptions(queue=run.queue))
         return self._client.gates(run.actor.name, run.queue, run.arguments, run.actor)
 
