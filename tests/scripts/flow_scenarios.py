@@ -369,6 +369,16 @@ async def crowded(part: Partition) -> None:
     await part.settle(ended("first", "c"))
 
 
+async def parent_at_a_gate(part: Partition) -> None:
+    """A run that holds the only place of its gate."""
+    await declared(part)
+    await leased_by(part, "w1", "t1", job("parent", flow=one("own")))
+
+
+async def settle_with_child_at_its_gate(part: Partition) -> list[int]:
+    return await part.settle(ended("parent", "c", children=[job("child", flow=one("own"))]))
+
+
 async def dear_first(part: Partition) -> None:
     """A job in a gate's lane for which tokens are there, behind one for which they are not."""
     await declared(part)
@@ -428,6 +438,7 @@ FLOWS: Final = (
     Scenario("claim-rate", scripts.CLAIM, due_at_a_rate_that_is_used_up, claim_turns, claimed_ids),
     Scenario("settle-gated", scripts.SETTLE, gates_held, settle_gated, settled),
     Scenario("settle-gated-children", scripts.SETTLE_WITH_CHILDREN, gates_closed, settle_with_gated_children, settled),
+    Scenario("settle-child-at-its-gate", scripts.SETTLE_WITH_CHILDREN, parent_at_a_gate, settle_with_child_at_its_gate, settled),
     Scenario("forget-gates", scripts.SETTLE, void_gates, only_forget, forgets=True),
     Scenario("expire-gated", scripts.EXPIRE_WORKER, gates_held, expire_gated, lambda _: None),
     Scenario("stop-gated", scripts.EXPIRE_WORKER, gates_held, stop_gated, lambda _: None),

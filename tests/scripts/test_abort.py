@@ -36,11 +36,15 @@ ONCE_IN_A_CALL: Final = {"events", "stats", "gates", "gates_void"}
 """Written by each call that gets so far; after an abort they may count the call twice or, but for tokens, not at all."""
 
 BY_HAND: Final = "if item ~= 'e' then call('ZREM', queue.expires, id) end"
+LEAVING: Final = "if call('ZSCORE', HOLDERS, member) then count = count - 1 end"
 NEVER: Final = {
-    "replay": {"write('ZADD', queue.expires, place.expires)"},
+    "explain": {LEAVING},
+    "schedule": {LEAVING},
+    "replay": {LEAVING, "write('ZADD', queue.expires, place.expires)"},
     "settle": {"local is_drained = not are_children and call('EXISTS', CONTROL) == 1", "local result = call('HGET', RESULTS, id)"},
     "enqueue": {
-        "if key and (till == when or (when == 'f' and till == 's')) and call('HGET', UNIQUE, key) == id then call('HDEL', UNIQUE, key) end"
+        LEAVING,
+        "if key and (till == when or (when == 'f' and till == 's')) and call('HGET', UNIQUE, key) == id then call('HDEL', UNIQUE, key) end",
     },
     "tick": {BY_HAND},
     "claim": {
@@ -51,8 +55,9 @@ NEVER: Final = {
         "call('ZREM', HELD, worker .. '\\0' .. id)",
     },
 }
-"""What a verb shares with others and never comes by: a job that is replayed expires no more, time cancels nothing by hand, a job that is
-replaced passes its unique key on; and what only a repetition does, which is not broken off here a second time."""
+"""What a verb shares with others and never comes by: nothing leaves a gate where jobs only begin to wait, a job that is replayed expires no
+more, time cancels nothing by hand, a job that is replaced passes its unique key on; and what only a repetition does, which is not broken
+off here a second time."""
 
 
 LEFT_RUN: Final = "ended and has a run"
