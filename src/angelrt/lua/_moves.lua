@@ -332,8 +332,9 @@ local moves = lazily(function()
   end
 
   return {
-    find = find, write_cancelled = write_cancelled, end_waiting = end_waiting, finish_end = finish_end, promote = promote, expire = expire, give_back = give_back,
-    take_back_expired = take_back_expired, drained = drained, time_of = time_of, places = places, enqueue = enqueue, back_in_line = back_in_line,
+    find = find, write_cancelled = write_cancelled, end_waiting = end_waiting, finish_end = finish_end, promote = promote, expire = expire,
+    give_back = give_back, take_back_expired = take_back_expired, back_in_line = back_in_line, drained = drained, time_of = time_of,
+    places = places, enqueue = enqueue,
   }
 end)
 
