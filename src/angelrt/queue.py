@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WEIGHT_MIN: Final = 0.01
 WEIGHT_MAX: Final = 100.0
+AGING_MAX_MS: Final = 366 * 86_400_000
 
 
 def check_queue(queue: str) -> str:
@@ -53,9 +54,10 @@ class Queue:
         """Refuse what could never work."""
         check_queue(self.name)
         check_limits(self.limits, None, f"queue {self.name}")
-        if self.aging is not None and not self.aging_ms:
+        if self.aging is not None and not 0 < self.aging_ms <= AGING_MAX_MS:
             message = (
-                f"Queue({self.name!r}, aging={self.aging!r}): a step of priority is worth more than 0 s; leave it out for strict order"
+                f"Queue({self.name!r}, aging={self.aging!r}): a step of priority is worth more than 0 s and at most a year; leave it out "
+                "for strict order"
             )
             raise InvalidOptions(message)
         for tenant, weight in self.weights.items():

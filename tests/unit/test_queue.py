@@ -10,13 +10,13 @@ import pytest
 from angelrt import Actors, Concurrency, ConfigError, InvalidOptions, Queue, RateLimit, Runtime
 
 
-@pytest.mark.parametrize("aging", [0, 0.0, timedelta(0), 0.0001])
-def test_aging_of_nothing_is_refused(aging: float | timedelta) -> None:
+@pytest.mark.parametrize("aging", [0, 0.0, timedelta(0), 0.0001, timedelta(days=367)])
+def test_aging_of_nothing_or_of_years_is_refused(aging: float | timedelta) -> None:
     with pytest.raises(InvalidOptions) as caught:
         Queue("mail", aging=aging)
     assert str(caught.value) == (
-        f"Queue('mail', aging={aging!r}): a step of priority is worth more than 0 s; leave it out for strict order"
-    )  # fmt: skip
+        f"Queue('mail', aging={aging!r}): a step of priority is worth more than 0 s and at most a year; leave it out for strict order"
+    )
 
 
 @pytest.mark.parametrize("aging", [-1, timedelta(seconds=-1), float("nan"), float("inf"), True, "60", [60]])

@@ -4,15 +4,24 @@ local gates = lazily(function()
   local WINDOW_SLICES = 64 -- a rate's window is counted in so many slices
 
   -- What this call has read: the gates of a flow, limits by rule; states, numbers of holders, who leaves and who waits first, by lane.
-  local gates_seen, limits, states, holding, leaving, crowds, marked = {}, {}, {}, {}, {}, {}, {}
+  local gates_seen, limits, states, holding, leaving, crowds, marked, rules_seen, lanes_seen, passes = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
 
   -- All lanes of a rule lie together.
   local function lanes_of_rule(rule)
-    return string.sub(redis.sha1hex(rule), 1, 8)
+    rules_seen[rule] = rules_seen[rule] or string.sub(redis.sha1hex(rule), 1, 8)
+    return rules_seen[rule]
   end
 
   local function lane_of_gate(name)
-    return lanes_of_rule(string.match(name, '^([^=]*)')) .. string.sub(redis.sha1hex(name), 1, 12)
+    lanes_seen[name] = lanes_seen[name] or lanes_of_rule(string.match(name, '^([^=]*)')) .. string.sub(redis.sha1hex(name), 1, 12)
+    return lanes_seen[name]
+  end
+
+  -- What a call has found out about a gate for many jobs: how many places or tokens are free for whoever comes, since nobody waits there; when
+  -- it opens for those of one cost.
+  local function pass_of(lane)
+    passes[lane] = passes[lane] or { free = 0 }
+    return passes[lane]
   end
 
   local function is_gate_lane(lane)
@@ -25,9 +34,10 @@ local gates = lazily(function()
     found = {}
     gates_seen[flow] = found
     for kind, name, cost in string.gmatch(',' .. flow, ',([cr])([^,*]+)%*?(%d*)') do
+      local lane = lane_of_gate(name)
       found[#found + 1] = {
-        kind = kind, name = name, rule = string.match(name, '^([^=]*)'), lane = lane_of_gate(name), cost = tonumber(cost) or 1,
-        has_cost = cost ~= '',
+        kind = kind, name = name, rule = string.match(name, '^([^=]*)'), lane = lane, cost = tonumber(cost) or 1, has_cost = cost ~= '',
+        pass = pass_of(lane),
       }
     end
     return found
@@ -111,25 +121,29 @@ local gates = lazily(function()
     return count
   end
 
-  -- When a gate lets a job through: 0 for now, math.huge for when somebody opens it. What a call that broke off has entered for this very job
-  -- does not stand in its way.
-  local function opens_at(gate, id, now)
+  -- When a gate lets a job through: 0 for now, math.huge for when somebody opens it.
+  local function opens_at(gate, now)
     if is_paused('g', gate.name) then return math.huge end
     local limit, state = limit_of(gate.rule), state_of(gate)
     local held_until = state.hold > now and state.hold or 0
     if not limit then return held_until end
-    if gate.kind == 'c' then
-      local is_full = holders_of(gate) >= limit.most and not call('ZSCORE', HOLDERS, gate.lane .. '\0' .. id)
-      return is_full and math.huge or held_until
-    end
+    if gate.kind == 'c' then return holders_of(gate) >= limit.most and math.huge or held_until end
     return math.max(held_until, tokens_at(limit, state, gate.cost, now))
+  end
+
+  -- How much an open gate lets through before it has to be looked at again.
+  local function free_of(gate, now)
+    local limit = limit_of(gate.rule)
+    if not limit then return math.huge end
+    if gate.kind == 'c' then return limit.most - holders_of(gate) end
+    return limit.burst < limit.most and 0 or limit.most - tokens_taken(limit, state_of(gate), now)
   end
 
   -- Who is first in a lane, and when it is looked at again.
   local function crowd_of(queue, lane)
     local crowd = crowds[lane]
     if not crowd then
-      local first = call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1)[1]
+      local first = has_lanes(queue) and call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1)[1]
       local rank, id = string.match(first or '', '^[^%z]*%z(%d+)%z(.*)$')
       crowd = { rank = tonumber(rank) or math.huge, id = id or '', at = tonumber(call('ZSCORE', queue.opens, lane) or math.huge) }
       crowds[lane] = crowd
@@ -149,9 +163,14 @@ local gates = lazily(function()
   -- other one the gate is closed, too, while those wait for it that come first.
   local function first_closed(queue, id, flow, from, rank, now)
     for _, gate in ipairs(gates_of(flow)) do
-      local at = opens_at(gate, id, now)
-      if at == 0 and gate.lane ~= from then at = crowded_until(queue, gate.lane, id, rank) or 0 end
-      if at > 0 then return gate, at end
+      local pass = gate.pass
+      if pass.free < gate.cost then
+        local at = pass.shut_cost == gate.cost and pass.shut_until or opens_at(gate, now)
+        if at > 0 then pass.shut_cost, pass.shut_until = gate.cost, at end
+        if at == 0 and gate.lane ~= from then at = crowded_until(queue, gate.lane, id, tonumber(rank)) or 0 end
+        if at > 0 then return gate, at end
+        pass.free = crowd_of(queue, gate.lane).id == '' and free_of(gate, now) or 0
+      end
     end
   end
 
@@ -160,32 +179,42 @@ local gates = lazily(function()
     local crowd = crowd_of(queue, lane)
     if comes_before(rank, id, crowd.rank, crowd.id) then crowd.rank, crowd.id = rank, id end
     crowd.at = math.min(at, crowd.at)
+    pass_of(lane).free = 0
     if at < math.huge and call('ZADD', queue.opens, 'LT', 'CH', at, lane) == 1 then wake(queue) end
   end
 
   -- Take `tokens` (less than 0 to give some back) out of the slice in which `ms` lies.
   local function take_tokens(gate, limit, tokens, ms, now)
     local state, length, kept = state_of(gate), slice_ms(limit), {}
-    local ends, found = (math.floor(ms / length) + 1) * length, false
-    local last = state.slices[#state.slices]
+    local ends = (math.floor(ms / length) + 1) * length
     state.full = math.max(state.full, now) + tokens * limit.window_ms / limit.most
+    state.taken, state.newest = nil, nil
+    gate.pass.free, gate.pass.shut_cost = gate.pass.free - math.max(tokens, 0), nil
     seen.changed[gate.lane] = limit
-    if tokens > 0 and last and last.ends == ends then
-      last.tokens = last.tokens + tokens
-      state.taken = state.taken and state.taken + tokens
-      return
-    end
-    state.taken = nil
+    local found
     for _, slice in ipairs(state.slices) do
       if slice.ends == ends then
         slice.tokens = math.max(slice.tokens + tokens, 0)
-        found = true
+        found = slice
       end
       if slice.tokens > 0 and counts_until(limit, slice) > now then kept[#kept + 1] = slice end
     end
-    if not found and tokens > 0 then kept[#kept + 1] = { ends = ends, tokens = tokens } end
+    if not found and tokens > 0 then
+      found = { ends = ends, tokens = tokens }
+      kept[#kept + 1] = found
+    end
     table.sort(kept, function(a, b) return a.ends < b.ends end)
     state.slices = kept
+    if ms == now and tokens > 0 then state.newest = found end
+  end
+
+  -- Tokens for one more job that begins now, out of the slice from which this call took some before.
+  local function take_more(gate, limit, state, now)
+    state.newest.tokens = state.newest.tokens + gate.cost
+    state.taken = state.taken and state.taken + gate.cost
+    state.full = math.max(state.full, now) + gate.cost * limit.window_ms / limit.most
+    gate.pass.free = gate.pass.free - gate.cost
+    seen.changed[gate.lane] = limit
   end
 
   local function enter(id, flow, now, holders)
@@ -193,7 +222,10 @@ local gates = lazily(function()
       local limit = limit_of(gate.rule)
       if gate.kind == 'c' then
         holding[gate.lane] = holders_of(gate) + 1
-        push(holders, 0, gate.lane .. '\0' .. id)
+        gate.pass.free = gate.pass.free - 1
+        push(holders, '0', gate.lane .. '\0' .. id)
+      elseif limit and state_of(gate).newest then
+        take_more(gate, limit, state_of(gate), now)
       elseif limit then
         take_tokens(gate, limit, gate.cost, now, now)
       end
@@ -215,7 +247,7 @@ local gates = lazily(function()
     for _, gate in ipairs(gates_of(flow)) do
       if gate.kind == 'c' then
         local member = gate.lane .. '\0' .. id
-        holding[gate.lane], leaving[gate.lane] = nil, leaving[gate.lane] or {}
+        holding[gate.lane], leaving[gate.lane], gate.pass.shut_cost = nil, leaving[gate.lane] or {}, nil
         table.insert(leaving[gate.lane], member)
         holders[#holders + 1] = member
         mark_open(queue, gate.lane, now)
@@ -226,6 +258,7 @@ local gates = lazily(function()
   local function hold_back(gate, till)
     local state = state_of(gate)
     state.hold = math.max(state.hold, till)
+    gate.pass.free, gate.pass.shut_cost = 0, nil
     seen.changed[gate.lane] = limit_of(gate.rule)
   end
 
@@ -260,6 +293,6 @@ local function hold(queue, id, actor, actors, flow, from, rank, now)
   end
   if why then return why end
   if not has_gates(flow) then return nil end
-  local gate, at = gates().first_closed(queue, id, flow, from, tonumber(rank), now)
+  local gate, at = gates().first_closed(queue, id, flow, from, rank, now)
   if gate then return 'gate', gate, at end
 end

@@ -16,7 +16,7 @@ local moves = lazily(function()
       for _, gate in ipairs(gates().gates_of(parsed.flow)) do lanes[#lanes + 1] = gate.lane end
     end
     for _, lane in ipairs(lanes) do
-      local member = lane_member(lane, parsed.rank, id)
+      local member = lane_member(lane, integer(parsed.rank), id)
       if call('ZSCORE', queue.lanes, member) then return 'lanes', integer(parsed.rank), member end
     end
   end
@@ -73,7 +73,7 @@ local moves = lazily(function()
     if not tenant then return push(ready, integer(rank), id) end
     local band = turns().band_of(queue, rank)
     local lane = turns().lane_of_tenant(tenant, band)
-    push(lanes, 0, lane_member(lane, rank, id))
+    push(lanes, '0', lane_member(lane, integer(rank), id))
     turns().join(queue, lane, band)
   end
 
@@ -93,7 +93,7 @@ local moves = lazily(function()
       end
     end
     write('HSET', RUNS, ranked)
-    write('ZADD', queue.lanes, lanes)
+    write_lanes(queue, lanes)
     write('ZADD', queue.ready, ready)
     write('ZREM', queue.delayed, ids)
   end
@@ -141,7 +141,7 @@ local moves = lazily(function()
     end
     write('ZREM', HOLDERS, holders)
     write('ZADD', queue.ready, ready)
-    write('ZADD', queue.lanes, lanes)
+    write_lanes(queue, lanes)
     write_cancelled(stopped, stopped_runs, now)
     if #stopped > 0 then count(counts, queue.name .. '|*', 'cancelled', #stopped) end
     write('HSET', RUNS, runs)
@@ -186,7 +186,7 @@ local moves = lazily(function()
     end
 
     local function stand_in(queue, lane, rank, id)
-      push(of(queue).lanes, 0, lane_member(lane, rank, id))
+      push(of(queue).lanes, '0', lane_member(lane, integer(rank), id))
     end
 
     -- Ready, or the lane of the first gate that is closed, or that of its tenant. Answers the job's rank.
@@ -232,7 +232,7 @@ local moves = lazily(function()
         write('ZADD', queue.expires, place.expires)
         write('ZADD', queue.ready, place.ready)
         write('ZADD', queue.delayed, place.delayed)
-        write('ZADD', queue.lanes, place.lanes)
+        write_lanes(queue, place.lanes)
       end
     end
 

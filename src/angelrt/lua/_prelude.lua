@@ -68,6 +68,10 @@ local function new_run(rank, flow)
   return '! - ' .. integer(rank) .. ' 0 0 0 0 ' .. flow .. ' '
 end
 
+local function has_never_run(run)
+  return string.sub(run, 1, 4) == '! - '
+end
+
 -- FLOW: what may hold a job back or end it early, as items parted by commas; `-` for nothing.
 --   cGATE          one of at most so many at a time
 --   rGATE[*COST]   tokens of a rate, one if no cost is given
@@ -79,8 +83,9 @@ end
 --   qQUEUE         in the result of a failed job: the queue in which it was
 -- A gate is `rule=value`; names and values are quoted as in a URL.
 local function flow_of(run)
-  if not run or string.find(run, ' - ', 5, true) then return '-' end -- from 5 on: the worker of a run that never began is `-`, too
-  return string.match(run, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ (%S+)')
+  if not run then return '-' end
+  if has_never_run(run) then return string.match(run, '^! %- %d+ 0 0 0 0 (%S+)') end
+  return string.find(run, ' - ', 1, true) and '-' or string.match(run, '^%S+ %S+ %d+ %d+ %d+ %d+ %S+ (%S+)')
 end
 
 local function with_item(flow, item)
@@ -142,7 +147,7 @@ local function lane_of(actor)
 end
 
 local function lane_member(lane, rank, id)
-  return lane .. '\0' .. string.format('%016.0f', rank) .. '\0' .. id
+  return lane .. '\0' .. (#rank == 16 and rank or string.format('%016.0f', rank)) .. '\0' .. id
 end
 
 -- The order of ranks, then of ids by their bytes, as sorted sets have it (`<` of two texts goes by the server's locale).
@@ -207,8 +212,19 @@ local function event(key, entries_max, verb, worker, jobs, ids)
     table.concat(ids, ' ', 1, math.min(#ids, EVENT_IDS_MAX)))
 end
 
+local function has_lanes(queue)
+  if queue.has_lanes == nil then queue.has_lanes = call('EXISTS', queue.lanes) == 1 end
+  return queue.has_lanes
+end
+
+local function write_lanes(queue, members)
+  if #members == 0 then return end
+  write('ZADD', queue.lanes, members)
+  queue.has_lanes = true
+end
+
 local function has_waiters(queue, lane)
-  return #call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1) > 0
+  return has_lanes(queue) and #call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1) > 0
 end
 
 -- Functions that are made when they are first needed: a call that meets no gate, no tenant and nothing overdue does not pay for them.

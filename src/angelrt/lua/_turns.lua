@@ -172,7 +172,7 @@ local turns = lazily(function()
 
   return {
     priority_of = priority_of, strict_rank = strict_rank, tenant_of = tenant_of, band_of = band_of, lane_of_tenant = lane_of_tenant,
-    join = join, charge = charge, add_waiters = add_waiters, take = take, merge = merge, unique_of = unique_of,
+    join = join, charge = charge, first_ready = first_ready, add_waiters = add_waiters, take = take, merge = merge, unique_of = unique_of,
     holder_of = holder_of, take_unique = take_unique, release_unique = release_unique,
   }
 end)

@@ -1,8 +1,8 @@
 -- Move what is overdue, then lease to one worker, under one token, what is first in line in ready and in open lanes.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
 -- ARGV      now_ms events_max worker token lease_ms capacity free resend actors
--- RETURNS   now_ms, next_due_ms or -1, again (1: more is claimable), count and names of missing actors met here,
---           then per job: id queue rank record run
+-- RETURNS   now_ms, next_due_ms or -1, again (1: more is claimable), the names of missing actors met here, then per job:
+--           id queue rank record run
 -- INVARIANT a token, an entry in held and an entry in leased exist together, and so do those in holders; a call repeated with its token
 --           and resend = 1 leases nothing twice
 local now, events_max, worker, token, lease_ms = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -11,27 +11,30 @@ local queues = given_queues()
 
 local OPENS_MAX = 8 -- the most lanes of gates that one call looks at; the others keep their marks and their turn
 
-local counts, granted, granted_ids, has_granted, missing, missing_seen, examined = {}, {}, {}, {}, {}, {}, 0
+local REPLY_HEAD, JOB_FIELDS = 4, 5
+
+local counts, reply, granted_count, has_granted, missing, missing_seen, examined = {}, { '', '', 0, {} }, 0, {}, {}, {}, 0
 local closed = {}       -- lanes whose own first waiter met a closed gate, with the time at which it opens
 local joined = {}       -- lanes that somebody joined in this call, with the time at which the gate opens for the first who did
 local exhausted = false -- the call has stopped before it had seen everything
-local deadline = math.floor(now + lease_ms)
+local deadline = integer(math.floor(now + lease_ms)) -- as text, like all that is written for each job: Redis prints a number anew each time
 local started = integer(now)
+local run_head, first_run_tail = token .. ' ' .. worker .. ' ', ' 1 1 0 ' .. started .. ' '
 
 local function is_own(run)
-  return run and string.sub(run, 1, #token + 1) == token .. ' '
+  return resend and run and string.sub(run, 1, #token + 1) == token .. ' '
 end
 
 local function grant(index, id, rank, record, run)
   if has_granted[id] then return end
   has_granted[id] = true
-  local n = #granted
-  granted[n + 1], granted[n + 2], granted[n + 3], granted[n + 4], granted[n + 5] = id, index, rank, record, run
-  granted_ids[#granted_ids + 1] = id
+  local n = REPLY_HEAD + granted_count * JOB_FIELDS
+  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = id, index, rank, record, run
+  granted_count = granted_count + 1
 end
 
-local function next_run(run, rank)
-  if not run then return token .. ' ' .. worker .. ' ' .. rank .. ' 1 1 0 ' .. started .. ' - ' end
+local function next_run(run, rank, flow)
+  if not run or has_never_run(run) then return run_head .. rank .. first_run_tail .. flow .. ' ' end
   if is_own(run) then return run end -- taken by this call before it broke off
   local parsed = parse_run(run)
   parsed.token, parsed.worker, parsed.rank, parsed.started = token, worker, tonumber(rank), started
@@ -39,27 +42,27 @@ local function next_run(run, rank)
   return format_run(parsed)
 end
 
--- The rank as a worker reads it. Where priorities age, ranks are low.
+-- The rank as a worker reads it. Where priorities age, ranks are low: they have no more digits than a step of priority.
 local function told_rank(index, rank, run)
-  return tonumber(rank) < PRIORITY_STEP and turns().strict_rank(queues[index], rank, flow_of(run)) or rank
+  return #rank > 15 and rank or turns().strict_rank(queues[index], rank, flow_of(run))
 end
 
-local function lease(index, candidate, record, run, change)
-  local id, rank = candidate.id, candidate.rank
-  local leased_run = next_run(run, rank)
+local function lease(index, id, rank, record, run, flow, change)
+  local leased_run = next_run(run, rank, flow)
   push(change.leased, deadline, id)
   push(change.runs, id, leased_run)
-  push(change.held, 0, worker .. '\0' .. id)
+  push(change.held, '0', worker .. '\0' .. id)
   grant(index, id, told_rank(index, rank, run), record, leased_run)
 end
 
 -- A job that stands in a lane keeps its rank in its run, from which its place there is found again.
 local function stand_in(queue, lane, candidate, run, change)
+  push(change.lanes, '0', lane_member(lane, candidate.rank, candidate.id))
+  queue.is_plain = false
+  if run and has_never_run(run) and string.match(run, '^! %- (%d+)') == candidate.rank then return end
   local parsed = parse_run(run)
   parsed.rank = tonumber(candidate.rank)
-  push(change.lanes, 0, lane_member(lane, parsed.rank, candidate.id))
   push(change.runs, candidate.id, format_run(parsed))
-  queue.is_plain = false
 end
 
 local function miss(queue, why, actor, change)
@@ -92,20 +95,26 @@ local function hold_back(queue, candidate, run, actor, why, gate, at, change)
 end
 
 -- What a job takes beside a slot. Answers false for one that came into ready another way than by its send: it waits for its tenant's turn.
-local function enter(queue, candidate, run, flow, change)
-  local tenant = flow ~= '-' and turns().tenant_of(flow) or nil
+local function enter(queue, candidate, run, flow, facts, change)
+  local tenant = facts.tenant
   if tenant and not candidate.lane then
     local band = turns().band_of(queue, tonumber(candidate.rank))
     stand_in(queue, turns().lane_of_tenant(tenant, band), candidate, run, change)
     turns().join(queue, turns().lane_of_tenant(tenant, band), band)
     return false
   end
-  if flow ~= '-' then
-    gates().enter(candidate.id, flow, now, change.holders)
-    if expires_at(flow) then change.begun[#change.begun + 1] = candidate.id end
-    turns().release_unique(candidate.id, flow, 's')
-  end
+  if facts.has_gates then gates().enter(candidate.id, flow, now, change.holders) end
+  if facts.expires then change.begun[#change.begun + 1] = candidate.id end
+  if facts.is_unique then turns().release_unique(candidate.id, flow, 's') end
   if tenant or queue.takes_turns then turns().charge(queue, tenant, candidate.rank) end
+  return true
+end
+
+-- End a job that a call has ended before it broke off.
+local function finish(candidate, run, flow, change)
+  moves().write_cancelled({ candidate.id }, { parse_run(run) }, now)
+  turns().release_unique(candidate.id, flow, 'f')
+  change.ended[#change.ended + 1] = candidate.id
   return true
 end
 
@@ -116,54 +125,59 @@ local function place(index, candidate, record, run, change)
     return true
   end
   local queue, flow = queues[index], flow_of(run)
+  local facts = facts_of(flow)
   if not is_own(run) then
     if run and string.sub(run, 1, 1) ~= '!' then return true end -- leased: a claim that broke off has left it here, too
-    if end_item(flow) then
-      moves().write_cancelled({ candidate.id }, { parse_run(run) }, now) -- a call that ended it broke off
-      turns().release_unique(candidate.id, flow, 'f')
-      change.ended[#change.ended + 1] = candidate.id
-      return true
-    end
+    if facts.ends then return finish(candidate, run, flow, change) end
     local actor = actor_of(record)
     local why, gate, at = hold(queue, candidate.id, actor, actors, flow, candidate.lane, candidate.rank, now)
     if why then return hold_back(queue, candidate, run, actor, why, gate, at, change) end
     if flow ~= '-' or queue.takes_turns then
-      if #granted_ids >= free and has_gates(flow) then return nil end -- ahead of its slot, it would hold a gate and not run
-      if not enter(queue, candidate, run, flow, change) then return true end
+      if granted_count >= free and facts.has_gates then return nil end -- ahead of its slot, it would hold a gate and not run
+      if not enter(queue, candidate, run, flow, facts, change) then return true end
     end
   end
-  lease(index, candidate, record, run, change)
+  lease(index, candidate.id, candidate.rank, record, run, flow, change)
   return true
 end
 
--- Serve candidates in order. Answers those that leave their place, whether the call is full, and whose runs go last.
-local function serve(index, candidates)
-  local queue, ids, leaving, full = queues[index], {}, {}, false
-  for i, candidate in ipairs(candidates) do ids[i] = candidate.id end
-  local records, runs = call('HMGET', JOBS, unpack(ids)), call('HMGET', RUNS, unpack(ids))
-  local change = { leased = {}, held = {}, runs = {}, lanes = {}, holders = {}, begun = {}, gone = {}, ended = {}, marked = {} }
-  for i, candidate in ipairs(candidates) do
-    if records[i] and not runs[i] and not queue.takes_turns and seen.holds[actor_of(records[i])] == false then
-      lease(index, candidate, records[i], nil, change) -- what place would come to, for a job that nothing can hold
-      leaving[#leaving + 1] = candidate
-    elseif not (candidate.lane and closed[candidate.lane]) then
-      local leaves = place(index, candidate, records[i], runs[i], change)
-      if leaves == nil then
-        full = true
-        break
-      end
-      if leaves then leaving[#leaving + 1] = candidate end
-    end
-  end
+-- Destinations first, the places from which the jobs go last.
+local function commit(queue, change, from_ready, members)
   if next(seen.changed) then gates().write_states(now) end -- first: what is charged twice breaks no limit
   write('ZADD', HELD, change.held)
   write('ZADD', queue.leased, change.leased)
-  write('ZADD', queue.lanes, change.lanes)
+  write_lanes(queue, change.lanes)
   write('ZADD', HOLDERS, change.holders)
   write('HSET', RUNS, change.runs)
   write('ZREM', queue.expires, change.begun)
   write('HDEL', RUNS, change.gone)
-  return leaving, full, change.ended
+  if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, 0, from_ready - 1) end
+  write('ZREM', queue.lanes, members)
+  write('HDEL', RUNS, change.ended)
+end
+
+-- Serve a line in order. Answers whether the call is full.
+local function serve(index, line)
+  local queue, full, from_ready, members = queues[index], false, 0, {}
+  local records, runs = call('HMGET', JOBS, unpack(line.ids)), call('HMGET', RUNS, unpack(line.ids))
+  local change = { leased = {}, held = {}, runs = {}, lanes = {}, holders = {}, begun = {}, gone = {}, ended = {}, marked = {} }
+  for i, id in ipairs(line.ids) do
+    local record, run, waiter, leaves = records[i], runs[i], line.waiters[i], true
+    if record and not run and not queue.takes_turns and seen.holds[actor_of(record)] == false then
+      lease(index, id, line.ranks[i], record, nil, '-', change) -- what place would come to, for a job that nothing can hold
+    elseif waiter and waiter.lane and closed[waiter.lane] then
+      leaves = false
+    else
+      leaves = place(index, waiter or { id = id, rank = line.ranks[i] }, record, run, change)
+    end
+    if leaves == nil then
+      full = true
+      break
+    end
+    if leaves and waiter and waiter.lane then members[#members + 1] = waiter.member elseif leaves then from_ready = from_ready + 1 end
+  end
+  commit(queue, change, from_ready, members)
+  return full
 end
 
 -- The lanes in which this worker may find something: those of its actors, and the gates' whose time has come, the longest open first.
@@ -182,33 +196,36 @@ local function open_lanes(queue)
   return lanes
 end
 
--- The first `most` candidates of ready, or of the tenants by turns, and of the open lanes.
+local function line_of(candidates)
+  local line = { ids = {}, ranks = {}, waiters = candidates }
+  for i, candidate in ipairs(candidates) do line.ids[i], line.ranks[i] = candidate.id, candidate.rank end
+  return line
+end
+
+local function first_ready(queue, most)
+  local ids, ranks, ready = {}, {}, call('ZRANGE', queue.ready, 0, most - 1, 'WITHSCORES')
+  for i = 1, #ready, 2 do
+    ids[#ids + 1] = ready[i]
+    ranks[#ids] = digits(ready[i + 1])
+  end
+  return { ids = ids, ranks = ranks, waiters = {} }
+end
+
+-- The first `most` of ready, or of the tenants by turns, and of the open lanes: their ids and ranks, and beside them those that stand in lanes.
 local function first_in_line(queue, lanes, most)
   queue.takes_turns = not queue.is_plain and call('ZCARD', queue.turns) > 0
-  local line, waiters, more = {}, {}, false
+  local candidates, waiters, more = nil, {}, nil
   if queue.takes_turns then
-    line, more = turns().take(queue, most)
+    candidates, more = turns().take(queue, most)
     exhausted = exhausted or more
-  else
-    local ready = call('ZRANGE', queue.ready, 0, most - 1, 'WITHSCORES')
-    for i = 1, #ready, 2 do line[#line + 1] = { id = ready[i], rank = digits(ready[i + 1]) } end
   end
   for _, lane in ipairs(lanes) do
     if not closed[lane] then turns().add_waiters(waiters, queue, lane, most) end
   end
-  if #waiters == 0 then return line end
-  turns().merge(queue, line, waiters)
-  for i = #line, most + 1, -1 do line[i] = nil end
-  return line
-end
-
-local function remove(queue, leaving)
-  local from_ready, members = 0, {}
-  for _, candidate in ipairs(leaving) do
-    if candidate.lane then members[#members + 1] = candidate.member else from_ready = from_ready + 1 end
-  end
-  if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, 0, from_ready - 1) end
-  write('ZREM', queue.lanes, members)
+  if #waiters == 0 then return candidates and line_of(candidates) or first_ready(queue, most) end
+  candidates = turns().merge(queue, candidates or turns().first_ready(queue, most), waiters)
+  for i = #candidates, most + 1, -1 do candidates[i] = nil end
+  return line_of(candidates)
 end
 
 -- After a look: a lane that is empty loses its mark, one whose gate closed keeps the time at which it opens, the others go to the end.
@@ -227,23 +244,20 @@ end
 
 -- Answers whether more is claimable here.
 local function serve_queue(index, live)
-  local queue, before, full = queues[index], #granted_ids, false
+  local queue, before, full = queues[index], granted_count, false
   if is_paused('q', queue.name) then return false end
   local waiting, lanes, left = call('ZCARD', queue.ready), open_lanes(queue), math.max(capacity - before, 0)
   local is_line = queue.is_plain or call('EXISTS', queue.opens, queue.turns) == 0 -- ready alone, which workers share
   if is_line and waiting == 0 then return false end
   if is_line then left = math.min(left, math.ceil(waiting / live)) end
-  while not full and left > #granted_ids - before and examined < BATCH_MAX do
-    local line = first_in_line(queue, lanes, math.min(left - (#granted_ids - before), BATCH_MAX - examined))
-    if #line == 0 then break end
-    local leaving, ended
-    leaving, full, ended = serve(index, line)
-    remove(queue, leaving)
-    write('HDEL', RUNS, ended)
-    examined = examined + #line
+  while not full and left > granted_count - before and examined < BATCH_MAX do
+    local line = first_in_line(queue, lanes, math.min(left - (granted_count - before), BATCH_MAX - examined))
+    if #line.ids == 0 then break end
+    full = serve(index, line)
+    examined = examined + #line.ids
   end
   if queue.is_plain then return call('ZCARD', queue.ready) > 0 end
-  local more = #first_in_line(queue, lanes, 1) > 0
+  local more = #first_in_line(queue, lanes, 1).ids > 0
   mark_again(queue, lanes)
   -- Lanes beyond those that one call looks at are as open as before.
   return more or (#lanes > 0 and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', 0, 1) > 0)
@@ -296,9 +310,10 @@ for index, queue in ipairs(queues) do
   end
 end
 write_counts(STATS, counts)
-if #granted_ids > 0 then event(EVENTS, events_max, 'claim', worker, #granted_ids, granted_ids) end
-
-local reply = { string.format('%.3f', now), integer(next_due(queues, now)), again, #missing }
-for _, actor in ipairs(missing) do reply[#reply + 1] = actor end
-for i = 1, #granted do reply[#reply + 1] = granted[i] end
+if granted_count > 0 then
+  local first_ids = {}
+  for i = 1, math.min(granted_count, EVENT_IDS_MAX) do first_ids[i] = reply[REPLY_HEAD + 1 + (i - 1) * JOB_FIELDS] end
+  event(EVENTS, events_max, 'claim', worker, granted_count, first_ids)
+end
+reply[1], reply[2], reply[3], reply[4] = string.format('%.3f', now), integer(next_due(queues, now)), again, missing
 return reply

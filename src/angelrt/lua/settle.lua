@@ -219,7 +219,7 @@ end
 for q, list in pairs(ready) do
   wake(queues[q])
   write('ZADD', queues[q].ready, list)
-  write('ZADD', queues[q].lanes, lanes[q] or {})
+  write_lanes(queues[q], lanes[q] or {})
 end
 write_counts(STATS, counts)
 if next(seen.changed) then gates().write_states(now) end
