@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import stats as figures
-from .job import WorkerInfo, at_ms, rank_ready_ms
+from .job import PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_STEP, WorkerInfo, at_ms, rank_ready_ms
 from .store import STATES
+from .views import read_run
 
 if TYPE_CHECKING:
     from .store import Store
 
 HOURS = 25
+LINE = 100
+"""Where priorities age, the oldest job need not be the first in line; it is looked for among so many."""
 
 
 async def stats(store: Store) -> figures.Stats:
@@ -28,11 +31,29 @@ async def stats(store: Store) -> figures.Stats:
 
 async def _depth(store: Store, queue: str) -> figures.QueueDepth:
     ready, delayed, leased, lanes, *_ = store.keys.queue(queue)
-    *counts, head = await store.commands(
-        *[["ZCARD", key] for key in (ready, delayed, leased, lanes)], ["ZRANGE", ready, 0, 0, "WITHSCORES"]
+    *counts, aging_ms = await store.commands(
+        *[["ZCARD", key] for key in (ready, delayed, leased, lanes)], ["HGET", store.keys.key("rules"), f"aging {queue}"]
     )
-    oldest_ms = max(0.0, store.server_ms() - rank_ready_ms(float(head[1]))) if head else None
+    since = await _ready_since(store, ready, float(aging_ms or 0)) if counts[0] else []
+    oldest_ms = max(0.0, store.server_ms() - min(since)) if since else None
     return figures.QueueDepth(queue=queue, **dict(zip(STATES, counts, strict=True)), oldest_ready_ms=oldest_ms)
+
+
+async def _ready_since(store: Store, ready: str, aging_ms: float) -> list[float]:
+    """Return since when jobs are ready, in ms since 1970: the first of each priority or, where they age, the first in line."""
+    bands = [(priority * PRIORITY_STEP, f"({(priority + 1) * PRIORITY_STEP}") for priority in range(PRIORITY_MAX + 1)]
+    aged, *strict = await store.commands(
+        *[["ZRANGE", ready, *band, "BYSCORE", "LIMIT", 0, 1 if n or not aging_ms else LINE, "WITHSCORES"] for n, band in enumerate(bands)]
+    )
+    runs = await store.commands_list("HMGET", store.keys.key("runs"), aged[::2])
+    since = [rank_ready_ms(float(rank)) - aging_ms * _priority(run) for rank, run in zip(aged[1::2], runs, strict=True)]
+    return since + [rank_ready_ms(float(head[1])) for head in strict if head]
+
+
+def _priority(run: bytes | None) -> int:
+    """Return the priority of a job in a queue where priorities age: only one that differs from the default has an item that tells it."""
+    items = read_run(run).flow.split(",") if run else []
+    return next((int(item[1:]) for item in items if item.startswith("p")), PRIORITY_DEFAULT)
 
 
 async def workers(store: Store, lease_ms: float) -> list[WorkerInfo]:

@@ -84,7 +84,10 @@ class Figures(View):
 
 
 class QueueDepth(View):
-    """How many jobs stand where in one queue, and for how long the oldest ready one has waited, in milliseconds."""
+    """How many jobs stand where in one queue, and for how long the oldest ready one has waited, in milliseconds.
+
+    Where priorities age, that is the oldest of the first hundred in line: nobody overtakes by more than nine steps of aging.
+    """
 
     queue: str
     ready: int

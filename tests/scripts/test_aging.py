@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from angelrt import fleet
 from tests.scripts.gated import declare, held, pause, resume
 from tests.scripts.partition import LEASE_MS, START_MS, Partition, ids, job, rank, verdict
 from tests.state import problems
@@ -238,3 +239,38 @@ async def overtake(part: Partition, arrivals: Sequence[tuple[int, int, str]]) ->
         pass
     assert not waiting
     assert problems(await part.state()) == []
+
+
+# -- what the figures tell of it ------------------------------------------------------------------------------------------------------
+
+
+async def oldest_ms(part: Partition, queue: str = "q") -> float | None:
+    """Return for how long the oldest ready job has waited, as the fleet's figures say."""
+    return next(depth.oldest_ready_ms for depth in (await fleet.stats(part.store)).queues if depth.queue == queue)
+
+
+@pytest.mark.parametrize("ageing", [True, False])
+async def test_oldest_ready_job_is_told_whatever_its_priority_and_its_place_in_line(part: Partition, *, ageing: bool) -> None:
+    if ageing:
+        await ages(part)
+    await part.send(job("low", priority=9))
+    part.now_ms += 500
+    assert await oldest_ms(part) == 500
+    await part.send(job("mid"))
+    part.now_ms += 500
+    await part.send(job("high", priority=0))
+    part.now_ms += 250
+    assert await oldest_ms(part) == 1_250, "it is the last in line"
+    assert ids(await part.claim(2)) == ["high", "mid"]
+    assert await oldest_ms(part) == 1_250
+    await part.claim(under="t2")
+    assert await oldest_ms(part) is None
+
+
+async def test_job_sent_before_its_queue_aged_is_the_oldest(part: Partition) -> None:
+    await part.send(job("before", priority=2))
+    await ages(part)
+    part.now_ms += 700
+    await part.send("after")
+    part.now_ms += 300
+    assert await oldest_ms(part) == 1_000
