@@ -145,6 +145,11 @@ def lane_of_gate(name: str) -> str:
     return _digest(name.partition("=")[0])[:8] + _digest(name)[:12]
 
 
+def lanes_of_gate(gate: Gate) -> set[str]:
+    """Return the lanes in which a job may wait at a gate: that of the gate, and that of those that cost more than the limit."""
+    return {lane_of_gate(gate.name), f"{_digest(gate.name.partition('=')[0])[:8]}={gate.cost:011}"}
+
+
 def lane_of_actor(name: str) -> str:
     """Return the lane of an actor."""
     return _digest(name)[:12]
@@ -234,8 +239,7 @@ def _misled(state: State) -> Iterator[str]:
         for waiter in queue.lanes:
             if len(waiter.lane) == TENANT_LANE or not RUN_HEAD.match(state.runs.get(waiter.id, b"").decode()):
                 continue
-            gates = {lane_of_gate(gate.name) for gate in gates_of(state.flow(waiter.id))}
-            if waiter.lane not in {lane_of_actor(_actor(state, waiter.id)), *gates}:
+            if waiter.lane not in {lane_of_actor(_actor(state, waiter.id))}.union(*map(lanes_of_gate, gates_of(state.flow(waiter.id)))):
                 yield f"{waiter.id} stands in lane {waiter.lane} of queue {name}, which is none of its own"
             if waiter.rank != state.run(waiter.id).rank:
                 yield f"{waiter.id} stands at rank {waiter.rank:.0f}, and its run says {state.run(waiter.id).rank:.0f}"
@@ -265,7 +269,7 @@ def _stuck(state: State) -> Iterator[str]:
             if waiter.lane == lane_of_actor(actor) and (name, actor) in served:
                 yield f"{waiter.id} waits in queue {name} for actor {actor}, which a worker knows, and its lane is not open"
             for gate in gates_of(state.flow(waiter.id)):
-                if lane_of_gate(gate.name) == waiter.lane and _may_open(state, gate):
+                if waiter.lane in lanes_of_gate(gate) and _may_open(state, gate):
                     yield f"{waiter.id} waits in queue {name} for {gate.name}, which lets it through, and its lane has no mark"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tests.state import gates_of, lane_of_gate
+from tests.state import gates_of, lane_of_gate, lanes_of_gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -118,8 +118,10 @@ class Guard:
         for name, queue in state.queues.items():
             first = {waiter.lane: waiter.id for waiter in reversed(queue.lanes)}
             for lane, job_id in first.items():
-                gate = next((gate for gate in gates_of(state.run(job_id).flow) if lane_of_gate(gate.name) == lane), None)
-                if gate is None or f"g{gate.name}" in state.control or float(state.gates.get(lane, b"0").split()[0]) > now_ms:
+                gate = next((gate for gate in gates_of(state.run(job_id).flow) if lane in lanes_of_gate(gate)), None)
+                if gate is None or f"g{gate.name}" in state.control:
+                    continue
+                if float(state.gates.get(lane_of_gate(gate.name), b"0").split()[0]) > now_ms:
                     continue
                 limit, mark_ms = state.limit(gate.name), queue.opens.get(lane)
                 if limit and gate.is_rate:

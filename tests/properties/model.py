@@ -216,8 +216,8 @@ class Model(Gates):
             job.rank = rank_of(job.priority, self.now_ms)
             closed = self.first_closed(job, set())
             if closed:
-                self.stand_in(job, closed[0].name)
-                self.look_again(job.queue, closed[0].name, closed[1])
+                self.stand_in(job, closed[0])
+                self.look_again(job.queue, closed[0], closed[1])
             else:
                 self._make_ready(job, job.rank)
                 self.wakes.add(job.queue)

@@ -75,12 +75,12 @@ class Serving:
         found = model.first_closed(job, {*lanes} - self.closed.keys())
         if found is None:
             return False
-        gate, at_ms = found
-        if job.place == "ready" or job.lane != gate.name:
-            model.stand_in(job, gate.name)
-            model.look_again(job.queue, gate.name, at_ms)
-            self.joined[gate.name] = min(at_ms, self.joined.get(gate.name, math.inf))
-        self.closed.setdefault(gate.name, at_ms)
+        lane, at_ms = found
+        if job.place == "ready" or job.lane != lane:
+            model.stand_in(job, lane)
+            model.look_again(job.queue, lane, at_ms)
+            self.joined[lane] = min(at_ms, self.joined.get(lane, math.inf))
+        self.closed.setdefault(lane, at_ms)
         return True
 
     def _mark_again(self, queue: str, lanes: list[str]) -> None:

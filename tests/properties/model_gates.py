@@ -114,8 +114,8 @@ class Gates:
         """Return how many run behind a concurrency gate."""
         return sum(job.place == "leased" and any(gate == own.name for own in job.gates) for job in self.jobs.values())
 
-    def first_closed(self, job: Job, passed: set[str]) -> tuple[Gate, float] | None:
-        """Return the first closed gate of a job, and when it opens.
+    def first_closed(self, job: Job, passed: set[str]) -> tuple[str, float] | None:
+        """Return the lane in which a job waits for the first of its gates that is closed, and when that opens.
 
         A gate is closed, too, while others wait there who come before the job, unless its lane is among the `passed`.
         """
@@ -126,8 +126,13 @@ class Gates:
                 if waiters and self.jobs[waiters[0]].order < job.order:
                     at_ms = self.opens.get((job.queue, gate.name), math.inf)
             if at_ms:
-                return gate, at_ms
+                return self._lane_at(gate), at_ms
         return None
+
+    def _lane_at(self, gate: Gate) -> str:
+        """Who takes more tokens than there ever are waits apart, with those that take as many."""
+        limit = self.limit(gate.rule)
+        return f"{gate.rule}=>{gate.cost}" if gate.is_rate and limit and gate.cost > limit.most else gate.name
 
     # -- what jobs do to gates -----------------------------------------------------------------------------------------------------
 

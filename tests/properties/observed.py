@@ -81,7 +81,10 @@ def expected(model: Model) -> Partition:
 
 
 def lane_of(lane: str) -> str:
-    """Return the name of the lane of an actor or of a gate."""
+    """Return the name of the lane of an actor, of a gate, or of those that cost more than its limit."""
+    rule, dear, cost = lane.partition("=>")
+    if dear:
+        return f"{_digest(rule)[:8]}={int(cost):011}"
     if is_gate(lane):
         return _digest(rule_of(lane))[:8] + _digest(lane)[:12]
     return _digest(lane)[:12]

@@ -47,6 +47,11 @@ def lane(name: str) -> str:
     return hashlib.sha1(rule.encode(), usedforsecurity=False).hexdigest()[:8] + _digest(name)
 
 
+def beyond(cost: int, rule: str = RATED) -> str:
+    """Return the lane of those that cost so much, and more than the limit of their rule."""
+    return f"{lane(rule)[:8]}={cost:011}"
+
+
 def actor_lane(actor: str) -> str:
     """Return the lane of an actor."""
     return _digest(actor)
@@ -178,10 +183,14 @@ def _wrong_lanes(state: State) -> Iterator[str]:
         for waiter in queue.lanes:
             run = state.run(waiter.id)
             actor = state.jobs[waiter.id].partition(b"\0")[0].decode()
-            if waiter.lane not in {actor_lane(actor), *(lane(gate_name) for _, gate_name, _ in _gates(run.flow))}:
+            if waiter.lane not in {actor_lane(actor), *_own_lanes(run.flow)}:
                 yield f"{waiter.id} stands in lane {waiter.lane} of queue {name}, which is none of its own"
             if waiter.rank != run.rank:
                 yield f"{waiter.id} stands at {waiter.rank} and its run says {run.rank}"
+
+
+def _own_lanes(flow: str) -> set[str]:
+    return {where for _, name, cost in _gates(flow) for where in (lane(name), beyond(cost, name.partition("=")[0]))}
 
 
 def _unwatched_expiry(state: State) -> Iterator[str]:
@@ -214,7 +223,7 @@ def _may_proceed(
     paused: dict[str, str],
 ) -> str:
     """Say why the first of a lane may proceed by this gate now, or "later" when time alone lets it; '' when somebody else must."""
-    kind, name, cost = next(found for found in _gates(first[1]) if lane(found[1]) == where)
+    kind, name, cost = next(found for found in _gates(first[1]) if where in _own_lanes(f"{found[0]}{found[1]}*{found[2]}"))
     if f"g{name}" in paused:
         return ""
     rule = name.partition("=")[0]

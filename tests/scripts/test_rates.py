@@ -11,6 +11,7 @@ from tests.scripts.gated import (
     RATED,
     SLICE_MS,
     WINDOW_MS,
+    beyond,
     complete,
     declare,
     drain,
@@ -19,8 +20,10 @@ from tests.scripts.gated import (
     lane,
     lanes,
     opens,
+    pause,
     rate,
     rated,
+    resume,
     set_limit,
 )
 from tests.scripts.partition import LEASE_MS, START_MS, ids, job, verdict
@@ -242,9 +245,57 @@ async def test_job_that_costs_more_than_a_lowered_limit_waits_until_it_is_raised
     await part.send(job("j0", flow=rated("A", cost=8)))
     part.now_ms += 10 * WINDOW_MS
     assert (await part.claim()).next_due_ms == -1
-    assert await lanes(part) == {A: ["j0"]}
+    assert await lanes(part) == {beyond(8): ["j0"]}
     await set_limit(part, RATED, "")
     assert ids(await part.claim(under="t2")) == ["j0"]
+
+
+async def waiting_beyond_its_limit(part: Partition) -> None:
+    """Let dear jobs wait in line with cheap ones behind them, and lower the limit below their cost."""
+    await declare(part, RATED, rate(10))
+    await part.send(job("a0", flow=rated("A", cost=10)))
+    assert await complete(part, await part.claim()) == ["a0"]
+    part.now_ms += 1
+    await part.send(*(job(name, flow=rated("A", cost=cost)) for name, cost in (("b8", 8), ("c7", 7), ("d1", 1), ("e5", 5))))
+    await set_limit(part, RATED, rate(5))
+
+
+async def test_job_that_costs_more_than_a_lowered_limit_stands_in_nobodys_way(part: Partition) -> None:
+    await waiting_beyond_its_limit(part)
+    await part.send(job("f8", flow=rated("A", cost=8)), job("g1", flow=rated("B")))
+    assert [job_id for _, job_id in await drain(part)] == ["g1", "d1", "e5"]
+    assert await lanes(part) == {beyond(8): ["b8", "f8"], beyond(7): ["c7"]}
+
+
+async def test_raised_a_little_the_limit_lets_those_through_that_cost_no_more(part: Partition) -> None:
+    await waiting_beyond_its_limit(part)
+    await drain(part)
+    part.now_ms += LATEST_MS
+    await set_limit(part, RATED, rate(7))
+    assert [job_id for _, job_id in await drain(part)] == ["c7"]
+    assert await lanes(part) == {beyond(8): ["b8"]}
+    part.now_ms += LATEST_MS
+    await part.send(job("h9", flow=rated("A", cost=9)))
+    await set_limit(part, RATED, "")
+    assert [job_id for _, job_id in await drain(part)] == ["b8", "h9"]
+
+
+async def test_job_beyond_its_limit_is_cancelled_like_any_that_waits(part: Partition) -> None:
+    await waiting_beyond_its_limit(part)
+    await drain(part)
+    assert await part.store.cancel(["b8", "c7"], "ann") == [1, 1]
+    assert await lanes(part) == {}
+
+
+async def test_pause_of_the_key_holds_a_job_whose_limit_is_raised_meanwhile(part: Partition) -> None:
+    await waiting_beyond_its_limit(part)
+    await drain(part)
+    part.now_ms += LATEST_MS
+    await pause(part, f"g{gate('A', RATED)}")
+    await set_limit(part, RATED, "")
+    assert ids(await part.claim(under="t2")) == []
+    await resume(part, f"g{gate('A', RATED)}")
+    assert [job_id for _, job_id in await drain(part)] == ["b8", "c7"]
 
 
 # -- bursts ---------------------------------------------------------------------------------------------------------------------------

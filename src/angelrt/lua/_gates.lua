@@ -24,6 +24,11 @@ local gates = lazily(function()
     return passes[lane]
   end
 
+  -- Where those of a rate wait that cost more than there ever is, apart by cost: in the way of none that costs less.
+  local function lane_beyond(gate)
+    return lanes_of_rule(gate.rule) .. string.format('=%011.0f', gate.cost)
+  end
+
   local function is_gate_lane(lane)
     return #lane == 20 -- that of an actor has 12, that of a tenant 16
   end
@@ -159,8 +164,13 @@ local gates = lazily(function()
     return comes_before(crowd.rank, crowd.id, rank, id) and crowd.at or nil
   end
 
-  -- The first gate of a job that is closed, and when it opens. A job that comes from a gate's lane stands there with good right; to every
-  -- other one the gate is closed, too, while those wait for it that come first.
+  local function lane_to_wait_in(gate)
+    local limit = gate.kind == 'r' and limit_of(gate.rule)
+    return limit and gate.cost > limit.most and lane_beyond(gate) or gate.lane
+  end
+
+  -- The first gate of a job that is closed, when it opens, and the lane in which to wait. A job that comes from a gate's lane stands there
+  -- with good right; to every other one the gate is closed, too, while those wait for it that come first.
   local function first_closed(queue, id, flow, from, rank, now)
     for _, gate in ipairs(gates_of(flow)) do
       local pass = gate.pass
@@ -168,7 +178,7 @@ local gates = lazily(function()
         local at = pass.shut_cost == gate.cost and pass.shut_until or opens_at(gate, now)
         if at > 0 then pass.shut_cost, pass.shut_until = gate.cost, at end
         if at == 0 and gate.lane ~= from then at = crowded_until(queue, gate.lane, id, tonumber(rank)) or 0 end
-        if at > 0 then return gate, at end
+        if at > 0 then return gate, at, lane_to_wait_in(gate) end
         pass.free = crowd_of(queue, gate.lane).id == '' and free_of(gate, now) or 0
       end
     end
@@ -277,14 +287,15 @@ local gates = lazily(function()
   end
 
   return {
-    lanes_of_rule = lanes_of_rule, lane_of_gate = lane_of_gate, is_gate_lane = is_gate_lane, gates_of = gates_of, limit_of = limit_of,
-    state_of = state_of, tokens_taken = tokens_taken, holders_of = holders_of, first_closed = first_closed, look_again = look_again,
-    take_tokens = take_tokens, enter = enter, leave = leave, mark_open = mark_open, hold_back = hold_back, write_states = write_states,
+    lanes_of_rule = lanes_of_rule, lane_of_gate = lane_of_gate, lane_beyond = lane_beyond, is_gate_lane = is_gate_lane, gates_of = gates_of,
+    limit_of = limit_of, state_of = state_of, tokens_taken = tokens_taken, holders_of = holders_of, first_closed = first_closed,
+    look_again = look_again, take_tokens = take_tokens, enter = enter, leave = leave, mark_open = mark_open, hold_back = hold_back,
+    write_states = write_states,
   }
 end)
 
 -- What keeps a job from being leased by a worker that knows `actors` (each between NULs): nil for nothing; missing or paused, its actor;
--- gate, the first of its gates that is closed, and when it opens. `from` is the lane in which it stands.
+-- gate, the first of its gates that is closed, when it opens, and the lane in which to wait. `from` is the lane in which it stands.
 local function hold(queue, id, actor, actors, flow, from, rank, now)
   local why = seen.holds[actor]
   if why == nil then
@@ -293,6 +304,6 @@ local function hold(queue, id, actor, actors, flow, from, rank, now)
   end
   if why then return why end
   if not has_gates(flow) then return nil end
-  local gate, at = gates().first_closed(queue, id, flow, from, rank, now)
-  if gate then return 'gate', gate, at end
+  local gate, at, lane = gates().first_closed(queue, id, flow, from, rank, now)
+  if gate then return 'gate', gate, at, lane end
 end

@@ -13,7 +13,10 @@ local moves = lazily(function()
     if parsed.flow ~= '-' then
       local tenant = turns().tenant_of(parsed.flow)
       if tenant then lanes[2] = turns().lane_of_tenant(tenant, turns().band_of(queue, parsed.rank)) end
-      for _, gate in ipairs(gates().gates_of(parsed.flow)) do lanes[#lanes + 1] = gate.lane end
+      for _, gate in ipairs(gates().gates_of(parsed.flow)) do
+        lanes[#lanes + 1] = gate.lane
+        if gate.cost > 1 then lanes[#lanes + 1] = gates().lane_beyond(gate) end
+      end
     end
     for _, lane in ipairs(lanes) do
       local member = lane_member(lane, integer(parsed.rank), id)
@@ -193,10 +196,10 @@ local moves = lazily(function()
     local function now_ready(queue, id, priority, flow)
       local rank, place = rank_of(queue, priority, now), of(queue)
       if flow ~= '-' then
-        local gate, at = gates().first_closed(queue, id, flow, nil, rank, now)
-        if gate then
-          stand_in(queue, gate.lane, rank, id)
-          gates().look_again(queue, gate.lane, id, rank, at)
+        local _, at, lane = gates().first_closed(queue, id, flow, nil, rank, now)
+        if lane then
+          stand_in(queue, lane, rank, id)
+          gates().look_again(queue, lane, id, rank, at)
           return rank
         end
         local tenant, band = turns().tenant_of(flow), turns().band_of(queue, rank)

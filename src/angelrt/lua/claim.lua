@@ -78,19 +78,19 @@ local function miss(queue, why, actor, change)
 end
 
 -- A job that is held stands where that passes. Answers whether it leaves the place where it was.
-local function hold_back(queue, candidate, run, actor, why, gate, at, change)
+local function hold_back(queue, candidate, run, actor, why, lane, at, change)
   if why ~= 'gate' then
     stand_in(queue, lane_of(actor), candidate, run, change)
     miss(queue, why, actor, change)
     return candidate.lane ~= lane_of(actor)
   end
   -- Whoever comes after it, out of this lane or to its gate, does not pass it in this call.
-  closed[gate.lane] = closed[gate.lane] or at
-  seen.looked[gate.lane] = nil
-  if gate.lane == candidate.lane then return false end
-  joined[gate.lane] = math.min(joined[gate.lane] or math.huge, at)
-  stand_in(queue, gate.lane, candidate, run, change)
-  gates().look_again(queue, gate.lane, candidate.id, tonumber(candidate.rank), at)
+  closed[lane] = closed[lane] or at
+  seen.looked[lane] = nil
+  if lane == candidate.lane then return false end
+  joined[lane] = math.min(joined[lane] or math.huge, at)
+  stand_in(queue, lane, candidate, run, change)
+  gates().look_again(queue, lane, candidate.id, tonumber(candidate.rank), at)
   return true
 end
 
@@ -130,8 +130,8 @@ local function place(index, candidate, record, run, change)
     if run and string.sub(run, 1, 1) ~= '!' then return true end -- leased: a claim that broke off has left it here, too
     if facts.ends then return finish(candidate, run, flow, change) end
     local actor = actor_of(record)
-    local why, gate, at = hold(queue, candidate.id, actor, actors, flow, candidate.lane, candidate.rank, now)
-    if why then return hold_back(queue, candidate, run, actor, why, gate, at, change) end
+    local why, _, at, lane = hold(queue, candidate.id, actor, actors, flow, candidate.lane, candidate.rank, now)
+    if why then return hold_back(queue, candidate, run, actor, why, lane, at, change) end
     if flow ~= '-' or queue.takes_turns then
       if granted_count >= free and facts.has_gates then return nil end -- ahead of its slot, it would hold a gate and not run
       if not enter(queue, candidate, run, flow, facts, change) then return true end

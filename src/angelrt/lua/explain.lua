@@ -59,8 +59,8 @@ local function hold_of_first(queue, lane)
   local rank, first_id = string.match(first, '^[^%z]*%z(%d+)%z(.*)$')
   if first_id == id then return nil end
   local actor, flow = actor_of(call('HGET', JOBS, first_id)), flow_of(call('HGET', RUNS, first_id))
-  local why, gate, at = hold(queue, first_id, actor, actors, flow, lane, rank, now)
-  if why == 'gate' and gate.lane == lane then return why, gate, at end
+  local why, gate, at, stands_in = hold(queue, first_id, actor, actors, flow, lane, rank, now)
+  if stands_in == lane then return why, gate, at end
 end
 
 -- Nobody looks at a gate's lane before its mark, which is of the first that waits there.
@@ -68,7 +68,7 @@ local function unlooked(queue, flow, lane)
   local mark = tonumber(call('ZSCORE', queue.opens, lane) or math.huge)
   if mark <= now then return hold_of_first(queue, lane) end
   for _, gate in ipairs(gates().gates_of(flow)) do
-    if gate.lane == lane then return 'gate', gate, mark end
+    if gate.lane == lane or gates().lane_beyond(gate) == lane then return 'gate', gate, mark end
   end
 end
 
