@@ -9,7 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .keys import Keys
 
@@ -76,11 +76,13 @@ SCRIPTS: Final = {
 class QueueIndex:
     """Numbers the queues that one call touches, and collects their keys."""
 
-    def __init__(self, keys: Keys) -> None:
-        """Begin with no queue."""
+    def __init__(self, keys: Keys, queues: Iterable[str] = ()) -> None:
+        """Begin with some queues, or with none."""
         self._keys = keys
         self._index: dict[str, int] = {}
         self.keys: list[str] = []
+        for queue in queues:
+            self(queue)
 
     def __call__(self, queue: str) -> int:
         """Return the number of a queue, from 1."""

@@ -162,7 +162,7 @@ class Store:
 
         Raises RedisUnavailable after ten seconds without an answer, RedisFull at the server's memory limit.
         """
-        return cast("list[int | bytes]", await self._with_jobs(scripts.ENQUEUE, [], jobs))
+        return cast("list[int | bytes]", await self._with_jobs(scripts.ENQUEUE, [], jobs, await self._beside(jobs, SEND_DEADLINE_S)))
 
     async def settle(
         self, worker: str, verdicts: Sequence[Verdict], *, deadline_s: float | None = None, blob_min_bytes: int = BLOB_MIN_BYTES
@@ -172,7 +172,7 @@ class Store:
         Results over `blob_min_bytes` go past Lua. At the memory limit the server refuses that way, so they go through Lua then: slow,
         but running work drains. Raises RedisFull only for verdicts with children.
         """
-        index = QueueIndex(self.keys)
+        index = QueueIndex(self.keys, await self._beside((child for verdict in verdicts for child in verdict.children), deadline_s))
         runs, children, blobs = self._verdict_arguments(index, verdicts, blob_min_bytes)
         kept = self._retention
         limits = [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
@@ -215,9 +215,7 @@ class Store:
         Jobs with gates come only while less than `free` are leased: claimed ahead of a slot, they would hold their gates and not run.
         A call whose answer is lost is sent again at once with the same token and gets what that token already holds.
         """
-        index = QueueIndex(self.keys)
-        for queue in queues:
-            index(queue)
+        index = QueueIndex(self.keys, queues)
         wake = ["BZPOPMIN", *(self.keys.queue(queue)[5] for queue in queues), BLOCK_S]
         resend = 0
 
@@ -351,9 +349,14 @@ class Store:
 
         return await self._retrying(attempt, deadline_s)
 
-    async def queues(self) -> list[str]:
+    async def queues(self, deadline_s: float | None = SEND_DEADLINE_S) -> list[str]:
         """Return the names of all queues that ever held a job."""
-        return [name.decode() for name in await self.command("ZRANGE", self.keys.key("queues"), 0, -1)]
+        [names] = await self.commands(["ZRANGE", self.keys.key("queues"), 0, -1], deadline_s=deadline_s)
+        return [name.decode() for name in names]
+
+    async def _beside(self, jobs: Iterable[NewJob], deadline_s: float | None) -> list[str]:
+        """Return the queues that a call with new jobs touches beside their own: all, if one replaces a job, which may wait anywhere."""
+        return await self.queues(deadline_s) if any("*r" in job.flow for job in jobs) else []
 
     async def payloads(self, jobs: Iterable[tuple[str, bytes]], *, deadline_s: float | None = SEND_DEADLINE_S) -> dict[str, bytes]:
         """Return the arguments that are kept apart, by id, of those jobs (id and record) whose are."""
@@ -407,9 +410,7 @@ class Store:
 
     async def _with_jobs(self, script: Script, arguments: Sequence[Any], jobs: Sequence[NewJob], queues: Iterable[str] = ()) -> list[Any]:
         """Call a script whose arguments end in new jobs, whose payloads that are kept apart are stored with them."""
-        index = QueueIndex(self.keys)
-        for queue in queues:
-            index(queue)
+        index = QueueIndex(self.keys, queues)
         given = [self._now(), self._events_max, *arguments, *(argument for job in jobs for argument in _job_arguments(index, job))]
         blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
         command = self._command(script, index.keys, given)

@@ -160,6 +160,29 @@ async def test_replaced_one_can_be_followed_for_ever(part: Partition) -> None:
     assert (await keys(part)) == {KEY: "j19"}
 
 
+@pytest.mark.parametrize("when", ["", "+5000"])
+async def test_one_that_waits_in_another_queue_is_replaced(part: Partition, when: str) -> None:
+    await part.send(same("old", "r", queue="p", when=when))
+    assert await part.send(same("new", "r")) == [1]
+    state = await part.state()
+    assert state.places() == {"old": ["cancelled"], "new": ["ready:q"]}
+    assert state.stats["p|a|cancelled"] == 1, "it counts where it was"
+
+
+async def test_child_replaces_one_that_waits_in_another_queue(part: Partition) -> None:
+    await part.send(same("old", "r", queue="p"), "parent")
+    await part.claim()
+    assert await part.settle(verdict("parent", "c", b"1", children=[same("new", "r")])) == [1]
+    assert (await part.state()).places() == {"old": ["cancelled"], "parent": ["completed"], "new": ["ready:q"]}
+
+
+async def test_one_that_runs_in_another_queue_is_not_replaced(part: Partition) -> None:
+    await part.send(same("old", "r", queue="p"))
+    await part.claim(queues=("p",))
+    assert await part.send(same("new", "r")) == [b"old"]
+    assert (await part.state()).places() == {"old": ["leased:p"]}
+
+
 # -- one batch -------------------------------------------------------------------------------------------------------------------------
 
 

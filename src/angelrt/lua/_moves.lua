@@ -259,23 +259,27 @@ local moves = lazily(function()
     return result and string.find(',' .. flow_of(string.match(result, '^[^%z]*')) .. ',', ',o' .. other .. ',', 1, true) ~= nil
   end
 
+  -- End a job that waits, in whichever queue, for another that does the same work. Answers false for one that does not wait.
+  local function replace(queues, id, other, now, counts)
+    local record, run = call('HGET', JOBS, id), call('HGET', RUNS, id)
+    for _, queue in ipairs(queues) do
+      if end_waiting(queue, id, record, run, 'o' .. other, now) then
+        count(counts, queue.name .. '|' .. actor_of(record), 'cancelled')
+        return true
+      end
+    end
+    return finish_end(id, run) or was_replaced_by(id, other)
+  end
+
   -- The job that stands in the way of another with the same unique key: nil when this one takes the key, by replacing it or since nobody has
   -- it. `taken` are the keys that this call has given out.
-  local function conflict(queue, id, flow, now, taken, last, counts)
+  local function conflict(queues, id, flow, now, taken, last, counts)
     local key, till, how = turns().unique_of(flow)
     if not key then return nil end
     local holder = taken[key] or turns().holder_of(key, now)
     if holder == id then return nil end
     if holder and holder == last[key] then return holder end
-    if holder and how == 'r' and not taken[key] then
-      local record, run = call('HGET', JOBS, holder), call('HGET', RUNS, holder)
-      if end_waiting(queue, holder, record, run, 'o' .. (last[key] or id), now) then
-        count(counts, queue.name .. '|' .. actor_of(record), 'cancelled')
-        holder = nil
-      elseif finish_end(holder, run) or was_replaced_by(holder, last[key] or id) then
-        holder = nil
-      end
-    end
+    if holder and how == 'r' and not taken[key] and replace(queues, holder, last[key] or id, now, counts) then holder = nil end
     if holder then return how == 'j' and '!' .. holder or holder end
     taken[key] = last[key] or id
     turns().take_unique(key, till, taken[key], now)
@@ -298,7 +302,7 @@ local moves = lazily(function()
       if what then return '#' .. what end
       if flow == '-' then return nil end
       last_of = last_of or last_by_key(first, ids, existing)
-      return conflict(queue, id, flow, now, taken, last_of, counts)
+      return conflict(queues, id, flow, now, taken, last_of, counts)
     end
 
     local function place(base, queue, id, flow)
