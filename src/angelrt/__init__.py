@@ -6,6 +6,8 @@ Start at `runtime.py` and follow a job: send -> store -> claim -> run -> settle.
 from .actor import Actor, Actors, AsyncActor, Message, RemoteActor, SyncActor
 from .config import Keep, Retention
 from .context import Context, CurrentJob, Middleware
+from .control import Pause, Rule
+from .dead_letters import DeadLetter, DeadLetterPage, Replays
 from .errors import (
     AngelError,
     ConfigError,
@@ -29,6 +31,7 @@ from .limits import Concurrency, RateLimit
 from .queue import Queue
 from .retry import Fail, Retry, RetryPolicy, Snooze
 from .runtime import Runtime
+from .schedules import ScheduleInfo
 from .stats import Stats
 from .unique import Unique
 
@@ -41,6 +44,8 @@ __all__ = [
     "ConfigError",
     "Context",
     "CurrentJob",
+    "DeadLetter",
+    "DeadLetterPage",
     "Draining",
     "DuplicateJob",
     "Fail",
@@ -54,6 +59,7 @@ __all__ = [
     "Keep",
     "Message",
     "Middleware",
+    "Pause",
     "PayloadTooLarge",
     "Queue",
     "RateLimit",
@@ -61,12 +67,15 @@ __all__ = [
     "RedisRefused",
     "RedisUnavailable",
     "RemoteActor",
+    "Replays",
     "ResultDecodeError",
     "Retention",
     "Retry",
     "RetryPolicy",
+    "Rule",
     "Runtime",
     "RuntimeNotOpen",
+    "ScheduleInfo",
     "Snooze",
     "Stats",
     "Status",

@@ -119,7 +119,7 @@ class Runtime(Actors, Generic[S]):
         try:
             url = await stack.enter_async_context(opening.server(resolve_url(self.url)))
             store = await stack.enter_async_context(opening.store(url, self.keys, self._retention, self._events_max))
-            self._client = await stack.enter_async_context(opening.client(store, self._run_sync, self.queues))
+            self._client = await stack.enter_async_context(opening.client(store, self.run_sync, self.queues))
         except BaseException:
             self._opened_in = 0
             await stack.aclose()
@@ -169,6 +169,18 @@ class Runtime(Actors, Generic[S]):
         self._client.check_open()
         return self._client
 
+    def run_sync(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run what is asynchronous from code that is not: `rt.run_sync(rt.schedules.list)`, `rt.run_sync(lambda: rt.explain(job_id))`.
+
+        Returns what the coroutine returns, and raises what it raises; RuntimeNotOpen in the event loop's own thread, too.
+        """
+        self.client()
+        loop, thread = self._loop, self._loop_thread
+        if loop is None or thread is threading.current_thread():
+            message = "a _sync method was called in the event loop's own thread, where it would wait for itself: await the other one"
+            raise RuntimeNotOpen(message)
+        return asyncio.run_coroutine_threadsafe(call(), loop).result()
+
     # -- sending -------------------------------------------------------------------------------------------------------------------
 
     async def send(self, actor: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[SendKeywords]) -> Job[Any]:
@@ -185,7 +197,7 @@ class Runtime(Actors, Generic[S]):
 
     def send_sync(self, actor: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[SendKeywords]) -> Job[Any]:
         """Do what `send` does, from code that is not asynchronous."""
-        return self._run_sync(lambda: self.send(actor, arguments, **options))
+        return self.run_sync(lambda: self.send(actor, arguments, **options))
 
     async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
         """Send many messages, up to 200 in a round trip, and return their handles in order; see `Actor.send` for what it raises."""
@@ -193,7 +205,7 @@ class Runtime(Actors, Generic[S]):
 
     def send_many_sync(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
         """Do what `send_many` does, from code that is not asynchronous."""
-        return self._run_sync(lambda: self.send_many(messages))
+        return self.run_sync(lambda: self.send_many(messages))
 
     def job(self, job_id: str) -> Job[Any]:
         """Return a handle from a saved id, its result as plain JSON data; use `actor.job(id)` for a typed one."""
@@ -319,15 +331,6 @@ class Runtime(Actors, Generic[S]):
     def address(self) -> str:
         """Return the server's address without its password."""
         return redact(resolve_url(self.url))
-
-    def _run_sync(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-
-        self.client()
-        loop, thread = self._loop, self._loop_thread
-        if loop is None or thread is threading.current_thread():
-            message = "a _sync method was called in the event loop's own thread, where it would wait for itself: await the other one"
-            raise RuntimeNotOpen(message)
-        return asyncio.run_coroutine_threadsafe(call(), loop).result()
 
 
 def names(listed: Iterable[str], what: str) -> tuple[str, ...]:

@@ -9,11 +9,16 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import BaseModel
 
+from angelrt.job import View
 from tests.tidy.project import LUA, Source, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+ANSWERING = ("angelrt.control", "angelrt.dead_letters", "angelrt.schedules")
+"""The modules behind `rt.control`, `rt.dead_letters` and `rt.schedules`."""
 
 
 def in_order(names: Sequence[str]) -> list[str]:
@@ -58,6 +63,17 @@ def test_exports_are_sorted_importable_and_documented() -> None:
     module = importlib.import_module("angelrt")
     assert module.__all__
     assert export_problems(module.__all__, {name: getattr(module, name) for name in module.__all__ if hasattr(module, name)}) == []
+
+
+def test_what_answers_is_exported_and_has_json_names_in_camel_case() -> None:
+    module = importlib.import_module("angelrt")
+    answers = [view for view in View.__subclasses__() if view.__module__ in ANSWERING]
+    assert len(answers) >= len(ANSWERING)
+    assert [view.__name__ for view in answers if getattr(module, view.__name__, None) is not view] == []
+    exported = [value for value in map(vars(module).get, module.__all__) if inspect.isclass(value) and issubclass(value, BaseModel)]
+    names = [name for view in exported for name in view.model_json_schema(mode="serialization")["properties"]]
+    assert {"nextAt", "pausedBy", "failedAt", "lastDueAt"} <= {*names}
+    assert [name for name in names if "_" in name] == []
 
 
 def test_every_public_name_has_a_docstring() -> None:

@@ -206,6 +206,21 @@ def test_a_plain_script_has_a_twin_of_everything(new_runtime: NewRuntime) -> Non
         double.send_sync(4)
 
 
+def test_a_plain_script_may_call_whatever_has_no_twin(new_runtime: NewRuntime) -> None:
+    rt = new_runtime()
+    double = declared(rt)
+    with rt:
+        added = rt.run_sync(lambda: rt.schedules.add("nightly", double.message(1), cron="0 3 * * *"))
+        assert rt.run_sync(rt.schedules.list) == [added]
+        assert rt.run_sync(lambda: rt.control.pause(queue="default", by="ann")) == ["default"]
+        assert [pause.by for pause in rt.run_sync(rt.control.pauses)] == ["ann"]
+        with pytest.raises(InvalidOptions, match="no schedule is named"):
+            rt.run_sync(lambda: rt.schedules.remove("weekly"))
+        rt.run_sync(lambda: rt.schedules.remove("nightly"))
+    with pytest.raises(RuntimeNotOpen, match="the runtime is not open"):
+        rt.run_sync(rt.stats)
+
+
 def test_a_twin_that_waits_too_long_raises_the_timeout_error_of_python(new_runtime: NewRuntime) -> None:
     rt = new_runtime()
     double = declared(rt)
