@@ -12,8 +12,10 @@ from .config import NAMESPACE_DEFAULT
 from .runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
 
+    from .control import Control
     from .job import View
 
 app = typer.Typer()
@@ -59,36 +61,21 @@ def cancel(job_id: JobId, *, by: By = "", url: Url = None, namespace: Namespace 
 def pause(*, queue: Queue = None, actor: Actor = None, key: Key = None, by: By = "", reason: Reason = "", url: Url = None,
           namespace: Namespace = NAMESPACE_DEFAULT) -> None:  # fmt: skip
     """Let no job of a queue, an actor or a key begin until `resume`; what runs goes on."""
-
-    async def ask() -> list[str]:
-        async with Runtime(url, namespace=namespace) as rt:
-            return await rt.control.pause(queue=queue, actor=actor, key=key, by=by, reason=reason)
-
-    out.print(f"paused: {', '.join(run(ask()))}", highlight=False)
+    _tell("paused", url, namespace, lambda control: control.pause(queue=queue, actor=actor, key=key, by=by, reason=reason))
 
 
 @app.command()
 def resume(*, queue: Queue = None, actor: Actor = None, key: Key = None, url: Url = None,
            namespace: Namespace = NAMESPACE_DEFAULT) -> None:  # fmt: skip
     """Take a pause or a drain back."""
-
-    async def ask() -> list[str]:
-        async with Runtime(url, namespace=namespace) as rt:
-            return await rt.control.resume(queue=queue, actor=actor, key=key)
-
-    out.print(f"resumed: {', '.join(run(ask()))}", highlight=False)
+    _tell("resumed", url, namespace, lambda control: control.resume(queue=queue, actor=actor, key=key))
 
 
 @app.command()
 def drain(*, queue: Queue = None, actor: Actor = None, key: Key = None, by: By = "", reason: Reason = "", url: Url = None,
           namespace: Namespace = NAMESPACE_DEFAULT) -> None:  # fmt: skip
     """Refuse new jobs of a queue, an actor or a key until `resume`; what is there runs out."""
-
-    async def ask() -> list[str]:
-        async with Runtime(url, namespace=namespace) as rt:
-            return await rt.control.drain(queue=queue, actor=actor, key=key, by=by, reason=reason)
-
-    out.print(f"draining: {', '.join(run(ask()))}", highlight=False)
+    _tell("draining", url, namespace, lambda control: control.drain(queue=queue, actor=actor, key=key, by=by, reason=reason))
 
 
 @app.command()
@@ -123,3 +110,13 @@ def set_limit(
 
     run(ask())
     out.print(f"{rule} is now {limit}", highlight=False)
+
+
+def _tell(word: str, url: str | None, namespace: str, change: Callable[[Control], Coroutine[Any, Any, list[str]]]) -> None:
+    """Change something in the fleet, and name what is changed now."""
+
+    async def ask() -> list[str]:
+        async with Runtime(url, namespace=namespace) as rt:
+            return await change(rt.control)
+
+    out.print(f"{word}: {', '.join(run(ask()))}", highlight=False)

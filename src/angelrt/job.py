@@ -88,11 +88,6 @@ def rank_ready_ms(rank: float) -> float:
     return rank % PRIORITY_STEP / TICKS_PER_MS + EPOCH_MS
 
 
-def rank_priority(rank: float) -> int:
-    """Return the priority (0 first, 9 last) of a rank."""
-    return int(rank // PRIORITY_STEP)
-
-
 @dataclass(frozen=True, slots=True)
 class Record:
     """The envelope of a job, written once: `actor NUL nonce [meta] NUL arguments`; no arguments means that they are in `blobs`.

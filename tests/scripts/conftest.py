@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from angelrt import link
-from tests.scripts.partition import Partition
-from tests.state import assert_sound
+from tests.scripts.partition import examined
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.scripts.partition import Partition
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +26,5 @@ def at_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -
 @pytest.fixture
 async def part(server_url: str, namespace: str) -> AsyncIterator[Partition]:
     """A partition that is checked when the test has passed, and removed in any case."""
-    partition = Partition(server_url, namespace)
-    try:
+    async with examined(server_url, namespace) as partition:
         yield partition
-        await assert_sound(partition.store, *partition.queues)
-    finally:
-        await partition.remove()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -10,10 +13,10 @@ from angelrt import scripts
 from angelrt.keys import QUEUE_KEYS, Keys
 from angelrt.store import Lease, NewJob, Store, Verdict, evalsha
 from tests.scripts.faults import LOST_ANSWER, FaultyLink
-from tests.state import read_state
+from tests.state import assert_sound, read_state
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
     from angelrt.config import Retention
     from angelrt.scripts import Script
@@ -116,6 +119,30 @@ class Partition:
         """Send jobs of an actor and let a worker that does not know it put them into their lane."""
         await self.send(*(job(each, queue=queue, actor=actor) for each in ids))
         await self.claim(worker="stranger", under="parking", queues=(queue,), actors=("other",))
+
+
+@asynccontextmanager
+async def examined(url: str, namespace: str) -> AsyncGenerator[Partition]:
+    """Yield a partition that is checked when all went well, and removed in any case."""
+    partition = Partition(url, namespace)
+    try:
+        yield partition
+        await assert_sound(partition.store, *partition.queues)
+    finally:
+        await partition.remove()
+
+
+def on_a_partition(url: str, work: Callable[[Partition], Coroutine[Any, Any, None]]) -> None:
+    """Do something on a partition of its own, and remove it: for each example of a property."""
+
+    async def do() -> None:
+        part = Partition(url, f"test-{secrets.token_hex(8)}")
+        try:
+            await work(part)
+        finally:
+            await part.remove()
+
+    asyncio.run(do())
 
 
 def job(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -13,11 +12,13 @@ from hypothesis import strategies as st
 
 from angelrt import fleet
 from tests.scripts.gated import declare, held, pause, resume
-from tests.scripts.partition import LEASE_MS, START_MS, Partition, ids, job, rank, verdict
+from tests.scripts.partition import LEASE_MS, START_MS, ids, job, on_a_partition, rank, verdict
 from tests.state import problems
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.scripts.partition import Partition
 
 AGING_MS: Final = 1_000
 EPOCH_MS: Final = 1_704_067_200_000
@@ -199,15 +200,7 @@ def test_nobody_is_overtaken_by_one_who_was_sent_a_step_later_for_each_priority_
     server_url: str, arrivals: list[tuple[int, int, str]]
 ) -> None:
     """A job that begins while another waits was sent less than (its own advantage in priorities) steps after it."""
-
-    async def work() -> None:
-        part = Partition(server_url, f"test-{secrets.token_hex(8)}")
-        try:
-            await overtake(part, arrivals)
-        finally:
-            await part.remove()
-
-    asyncio.run(work())
+    on_a_partition(server_url, lambda part: overtake(part, arrivals))
 
 
 async def overtake(part: Partition, arrivals: Sequence[tuple[int, int, str]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.scripts.partition import LEASE_MS, ids, job, verdict
 from tests.worker.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from tests.scripts.partition import Partition
 
@@ -31,6 +32,18 @@ async def gates_hold(part: Partition) -> AsyncIterator[None]:
 async def cancel(part: Partition, *ids: str, who: str = "tester") -> list[int]:
     """Cancel jobs."""
     return await part.store.cancel(ids, who)
+
+
+@asynccontextmanager
+async def hearing(url: str, channel: str) -> AsyncGenerator[list[str | None]]:
+    """Yield what is told on a channel."""
+    heard: list[str | None] = []
+    inbox = Inbox(url, channel, heard.append)
+    await inbox.open()
+    try:
+        yield heard
+    finally:
+        await inbox.close()
 
 
 async def counted(part: Partition, word: str) -> int:
@@ -183,17 +196,12 @@ async def test_cancelled_job_that_expires_too_is_ended_once(part: Partition) -> 
 
 
 async def test_waiters_for_the_result_hear_of_it(part: Partition, server_url: str) -> None:
-    heard: list[str | None] = []
-    inbox = Inbox(server_url, part.store.keys.inbox("client"), heard.append)
-    await inbox.open()
-    try:
+    async with hearing(server_url, part.store.keys.inbox("client")) as heard:
         await part.send("j1")
         assert await part.store.watch("client", ["j1"]) == [("w", b"")]
         await cancel(part, "j1")
         await until(lambda: "j1" in heard, "the client hears that the job has ended")
         assert (await part.store.watch("client", ["j1"]))[0][0] == "k"
-    finally:
-        await inbox.close()
 
 
 # -- what has ended, what is not there -----------------------------------------------------------------------------------------------
@@ -224,16 +232,11 @@ async def test_nothing_at_all_is_no_error(part: Partition) -> None:
 
 
 async def test_what_runs_is_asked_and_its_worker_hears_of_it(part: Partition, server_url: str) -> None:
-    heard: list[str | None] = []
-    inbox = Inbox(server_url, part.store.keys.asked("w1"), heard.append)
-    await inbox.open()
-    try:
+    async with hearing(server_url, part.store.keys.asked("w1")) as heard:
         await part.send("j1")
         await part.claim()
         assert await cancel(part, "j1") == [ASKED]
         await until(lambda: "j1" in heard, "the worker hears of it")
-    finally:
-        await inbox.close()
     assert (await part.state()).place("j1") == "leased:q"
     assert await counted(part, "cancelled") == 0, "it has not ended yet"
 
@@ -247,17 +250,12 @@ async def test_worker_that_missed_the_news_hears_at_its_next_renewal(part: Parti
 
 
 async def test_asking_twice_keeps_the_first_name_and_tells_the_worker_again(part: Partition, server_url: str) -> None:
-    heard: list[str | None] = []
-    inbox = Inbox(server_url, part.store.keys.asked("w1"), heard.append)
-    await inbox.open()
-    try:
+    async with hearing(server_url, part.store.keys.asked("w1")) as heard:
         await part.send("j1")
         await part.claim()
         assert await cancel(part, "j1", who="first") == [ASKED]
         assert await cancel(part, "j1", who="second") == [ASKED]
         await until(lambda: heard.count("j1") == 2, "the worker hears twice")
-    finally:
-        await inbox.close()
     assert (await part.state()).run("j1").flow == "kfirst"
     await part.settle(verdict("j1", "k"))
     assert await reason(part, "j1") == "was cancelled by first"

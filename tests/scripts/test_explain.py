@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from angelrt import scripts
 from tests.scripts.gated import KEYED, OTHER, RATED, declare, gate, held, pause, rate, rated, resume, set_limit
-from tests.scripts.partition import LEASE_MS, START_MS, Partition, ids, job, verdict
+from tests.scripts.partition import LEASE_MS, START_MS, Partition, ids, job, on_a_partition, verdict
 from tests.state import problems
 
 if TYPE_CHECKING:
@@ -405,12 +404,4 @@ class Mixed:
 @given(seed=st.integers(0, 2**32))
 def test_what_explain_names_is_what_claim_goes_by(server_url: str, seed: int) -> None:
     """In any state: who is held is not leased by any claim at this time; who is not, is leased, unless those before it took its gate."""
-
-    async def work() -> None:
-        part = Partition(server_url, f"test-{secrets.token_hex(8)}")
-        try:
-            await Mixed(part).do(Random(seed))  # noqa: S311 - a seed that Hypothesis names is all that is asked
-        finally:
-            await part.remove()
-
-    asyncio.run(work())
+    on_a_partition(server_url, lambda part: Mixed(part).do(Random(seed)))  # noqa: S311 - a seed that Hypothesis names is all that is asked

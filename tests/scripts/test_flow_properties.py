@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -11,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.scripts.gated import KEYED, OTHER, RATED, WINDOW_MS, declare, gate_problems, held, holders, pause, rate, rated, resume, set_limit
-from tests.scripts.partition import LEASE_MS, Partition, job, verdict
+from tests.scripts.partition import LEASE_MS, job, on_a_partition, verdict
 from tests.state import problems
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from angelrt.store import Claimed
+    from tests.scripts.partition import Partition
 
 MOST: Final = 10
 ROUNDS_MAX: Final = 400
@@ -190,19 +189,6 @@ class Rated(Fleet):
         await set_limit(self.part, RATED, rate(most, burst=max(most // 2, 1)))
 
 
-def run(url: str, scenario: Callable[[Partition], Awaitable[None]]) -> None:
-    """Run a scenario on a partition of its own, and remove it."""
-
-    async def alone() -> None:
-        part = Partition(url, f"test-{secrets.token_hex(8)}")
-        try:
-            await scenario(part)
-        finally:
-            await part.remove()
-
-    asyncio.run(alone())
-
-
 GATE_NAMES: Final = st.sampled_from(["ga.key@q=0", "ga.host@q=1", "qq", "aa"])
 WHEN: Final = st.sampled_from(["", "", "", "+700"])
 LIVES_MS: Final = st.sampled_from([0, 0, 0, 1_500])
@@ -236,7 +222,7 @@ def test_no_gate_is_ever_overfull_and_everything_ends(server_url: str, steps: li
             await fleet.do_resume(what)
         await fleet.finish()
 
-    run(server_url, scenario)
+    on_a_partition(server_url, scenario)
 
 
 @given(
@@ -258,4 +244,4 @@ def test_no_window_ever_sees_more_than_the_limit_and_everything_ends(server_url:
         await set_limit(part, RATED, "")
         await fleet.finish()
 
-    run(server_url, scenario)
+    on_a_partition(server_url, scenario)

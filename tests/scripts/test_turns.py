@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import Counter
 from itertools import combinations
@@ -13,13 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.scripts.gated import declare, gate, held, pause, resume
-from tests.scripts.partition import LEASE_MS, Partition, ids, job, verdict
+from tests.scripts.partition import LEASE_MS, ids, job, on_a_partition, verdict
 from tests.state import problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from angelrt.store import NewJob
+    from tests.scripts.partition import Partition
 
 BATCH: Final = 500
 
@@ -436,19 +436,6 @@ class Shares:
 
 def _of(job_id: str) -> int:
     return NAMES.index(job_id.partition(".")[0])
-
-
-def on_a_partition(url: str, work: Callable[[Partition], Coroutine[Any, Any, None]]) -> None:
-    """Do something on a partition of its own, and remove it."""
-
-    async def do() -> None:
-        part = Partition(url, f"test-{secrets.token_hex(8)}")
-        try:
-            await work(part)
-        finally:
-            await part.remove()
-
-    asyncio.run(do())
 
 
 @example(steps=[("arrive", 0, 12), ("arrive", 1, 1), ("claim", 0, 1), ("arrive", 1, 1), ("claim", 0, 1), ("claim", 0, 1)])

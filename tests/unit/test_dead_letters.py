@@ -26,14 +26,15 @@ from angelrt import (
 )
 from angelrt.job import at_ms, read_record
 from angelrt.limits import quoted
-from tests.scripts.partition import START_MS, Partition, job, verdict
-from tests.state import assert_sound, read_state
+from tests.scripts.partition import START_MS, examined, job, verdict
+from tests.state import read_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from angelrt.dead_letters import DeadLetter
     from angelrt.store import NewJob
+    from tests.scripts.partition import Partition
 
 LONG: Final = "long " * 1_000
 actors = Actors()
@@ -52,12 +53,8 @@ async def limited(customer: str) -> None:
 @pytest.fixture
 async def part(server_url: str, namespace: str) -> AsyncIterator[Partition]:
     """The namespace from the side of a worker; examined and removed afterwards."""
-    partition = Partition(server_url, namespace)
-    try:
+    async with examined(server_url, namespace) as partition:
         yield partition
-        await assert_sound(partition.store, *partition.queues)
-    finally:
-        await partition.remove()
 
 
 @pytest.fixture

@@ -29,7 +29,6 @@ from angelrt.job import (
     blob_field,
     check_id,
     id_time_ms,
-    rank_priority,
     rank_ready_ms,
     read_record,
     write_number,
@@ -120,7 +119,7 @@ def test_an_id_that_is_no_text_is_refused_too(job_id: object) -> None:
 def test_a_rank_holds_priority_and_time_exactly(priority: int, ticks: int) -> None:
     rank = float(priority * PRIORITY_STEP + ticks)
     assert int(rank) == priority * PRIORITY_STEP + ticks  # a double holds it
-    assert rank_priority(rank) == priority
+    assert rank // PRIORITY_STEP == priority
     assert rank_ready_ms(rank) == ticks / TICKS_PER_MS + EPOCH_MS
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -11,9 +12,12 @@ from angelrt import Runtime
 from angelrt.keys import Keys
 from angelrt.store import Store
 from tests.state import assert_sound
+from tests.worker.timebox import opened, reports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from tests.worker.timebox import Box
 
 
 class NewRuntime(Protocol):
@@ -80,3 +84,10 @@ def commands_seen(store: Store) -> Callable[..., Any]:
         return next((int(line.removeprefix(wanted).partition(",")[0]) for line in lines if line.startswith(wanted)), 0)
 
     return count
+
+
+@pytest.fixture
+async def box(server_url: str) -> AsyncIterator[Box]:
+    """A sandbox for schedules, at half past noon of a summer's day."""
+    async with opened(server_url, reports(), datetime(2026, 7, 1, 12, 30, tzinfo=UTC)) as found:
+        yield found

@@ -7,28 +7,21 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
-
 from angelrt import Actors, Runtime
 from angelrt.worker import schedule as loop_of_schedules
 from tests.worker.timebox import Box, insert_without_claiming, opened, report_of, reports, time_of
 from tests.worker.waiting import until_true
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
+
+    import pytest
 
     from angelrt.schedules import ScheduleInfo
     from tests.worker.conftest import NewRuntime
 
 HOUR_S: Final = 3600
 MISFIRES: Final = ("skip", "once", "all")
-
-
-@pytest.fixture
-async def box(server_url: str) -> AsyncIterator[Box]:
-    """A sandbox at noon of a summer's day."""
-    async with opened(server_url, reports(), datetime(2026, 7, 1, 12, 30, tzinfo=UTC)) as found:
-        yield found
 
 
 # -- workers -------------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,19 +12,8 @@ import pytest
 from angelrt import Actors, Concurrency, JobCancelled, Status, Unique
 from tests.worker.timebox import Box, claim_without_schedules, insert_without_claiming, opened, report_of, reports, time_of
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-
 HOUR_S: Final = 3600
 MISFIRES: Final = ("skip", "once", "all")
-
-
-@pytest.fixture
-async def box(server_url: str) -> AsyncIterator[Box]:
-    """A sandbox at noon of a summer's day."""
-    async with opened(server_url, reports(), datetime(2026, 7, 1, 12, 30, tzinfo=UTC)) as found:
-        yield found
 
 
 # -- the way of an occurrence --------------------------------------------------------------------------------------------------------
