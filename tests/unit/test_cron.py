@@ -73,6 +73,38 @@ def test_what_goes_by_elapsed_time_goes_on_through_both_changes() -> None:
     assert times("0 * * * *", "2026-10-25 01:30", 3) == ["10-25 02:00+0200", "10-25 02:00+0100", "10-25 03:00+0100"]
 
 
+LORD_HOWE = "Australia/Lord_Howe"
+HALF_HOURS = {
+    ("15 2 * * *", "2026-10-03 12:00"): ["10-04 02:30+1100", "10-05 02:15+1100"],
+    ("45 1 * * *", "2026-10-03 12:00"): ["10-04 01:45+1030", "10-05 01:45+1100"],
+    ("15 2 * * *", "2026-04-04 12:00"): ["04-05 02:15+1030", "04-06 02:15+1030"],
+    ("45 1 * * *", "2026-04-04 12:00"): ["04-05 01:45+1100", "04-06 01:45+1030"],
+    ("*/30 * * * *", "2026-10-04 01:00"): ["10-04 01:30+1030", "10-04 02:30+1100", "10-04 03:00+1100"],
+    ("*/30 * * * *", "2026-04-05 01:00"): ["04-05 01:30+1100", "04-05 01:30+1030", "04-05 02:00+1030"],
+    ("45 * * * *", "2026-10-04 01:00"): ["10-04 01:45+1030", "10-04 03:45+1100", "10-04 04:45+1100"],
+    ("45 * * * *", "2026-04-05 01:00"): ["04-05 01:45+1100", "04-05 02:45+1030", "04-05 03:45+1030"],
+    ("0 15 2 * * *", "2026-04-04 12:00"): ["04-06 02:15+1030"],
+}
+"""Clocks go forward from 02:00 to 02:30, and back from 02:00 to 01:30. Of the last three, cronsim leaves out one time, as the docs say."""
+
+
+@pytest.mark.parametrize(("cron", "start"), HALF_HOURS)
+def test_where_summer_time_is_half_an_hour_none_comes_twice(cron: str, start: str) -> None:
+    expected = HALF_HOURS[cron, start]
+    assert times(cron, start, len(expected), LORD_HOWE) == expected
+
+
+@pytest.mark.parametrize("change", ["2026-10-03 22:00", "2026-04-04 22:00"])
+@pytest.mark.parametrize("cron", ["15 2 * * *", "45 * * * *", "*/20 1,2 * * *", "0 15 2 * * *", "30 45 * * * *"])
+def test_through_a_change_of_half_an_hour_time_goes_on_from_wherever_one_looks(cron: str, change: str) -> None:
+    table, start_ms = Timetable(cron=cron, zone=LORD_HOWE), ms(change, LORD_HOWE)
+    for at_ms in range(start_ms, start_ms + 8 * HOUR_MS, 7 * MINUTE_MS):
+        found = table.after(at_ms)
+        assert found is not None
+        assert at_ms < found <= at_ms + 2 * DAY_MS
+        assert table.latest(at_ms, found) == found
+
+
 @pytest.mark.parametrize("zone", [BERLIN, "America/New_York", "America/Havana", "Africa/Cairo", "Asia/Beirut", "UTC"])
 @pytest.mark.parametrize("cron", ["30 2 * * *", "*/20 2 * * *", "0 2,3 * * *", "*/7 0-3 * * *", "0 0 1,15 * *", "30 30 2 * * *"])
 @given(data=st.data())
