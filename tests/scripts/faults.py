@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 LOST_ANSWER: Final = 0
 """In place of a k: the script runs to its end, and its answer is lost."""
+TRACE: Final = -1
+"""In place of a k: the script runs to its end, and tells in which sites each of its commands was."""
+TRACED: Final = "test:trace"
 
 SITE: Final = re.compile(r"(?<!function )(?<![.\w])(call|write)\(")
 CALLED: Final = re.compile(r"(?<!string\.)(?<!table\.)\b(\w+)\(")
@@ -28,6 +31,7 @@ local redis, __at = (function(server)
   local abort_at, done, sites = tonumber(table.remove(ARGV)), 0, {}
   local function guarded(...)
     done = done + 1
+    if abort_at < 0 then server.call('RPUSH', 'test:trace', table.concat(sites, ' ')) end
     if done == abort_at then error({ err = 'ABORTED at ' .. table.concat(sites, ' ') .. ';' }) end
     return server.call(...)
   end
@@ -59,7 +63,7 @@ class BreakableScript:
 
     def __init__(self, script: Script) -> None:
         """Put the guard behind the `#!lua` line, and a number at each site."""
-        shebang, _, body = script.source.partition("\n")
+        shebang, _, body = script.source.replace("no-writes", "allow-oom", 1).partition("\n")  # the trace is written
         prelude = "\n".join((resources.files("angelrt") / "lua" / name).read_text(encoding="utf-8") for name in PRELUDE)
         assert body.startswith(prelude), "a script no longer begins with the prelude"
         self._all: dict[int, Site] = {}
@@ -124,9 +128,11 @@ class FaultyLink(Link):
         self._resend = True
         self.broken_at: list[set[int]] = []
         """For each call that broke, the sites that it was in."""
+        self.passed: list[str] = []
+        """For each command of the call that was traced, the sites that it was in, the outermost first."""
 
     def fail(self, script: Script, *faults: int, resend: bool = True) -> None:
-        """Let the next calls of a script break before their k-th command (from 1), or lose the answer (LOST_ANSWER)."""
+        """Let the next calls of a script break before their k-th command (from 1), lose the answer (LOST_ANSWER) or be traced (TRACE)."""
         self._script, self._faults, self._resend = script, list(faults), resend
         self.broken_at = []
 
@@ -143,6 +149,9 @@ class FaultyLink(Link):
         broken = ["EVAL", breakable(self._script).source, *commands[at][2:], fault]
         replies = await super().call(*commands[:at], broken, *commands[at + 1 :])
         answers: list[Any] = replies[-1] if commands[-1][0] == "EXEC" else replies
+        if fault == TRACE:
+            sites, _ = await super().call(["LRANGE", TRACED, 0, -1], ["DEL", TRACED])
+            self.passed = [site.decode() for site in sites]
         if self._note_abort(answers) and self._resend:
             message = "the script broke on purpose"
             raise LinkLost(message)

@@ -16,7 +16,7 @@ from angelrt.config import Keep, Retention
 from angelrt.errors import RedisRefused
 from angelrt.scripts import SCRIPTS
 from angelrt.views import read_outcome
-from tests.scripts.faults import FaultyLink, breakable
+from tests.scripts.faults import TRACE, FaultyLink, breakable
 from tests.scripts.flow_scenarios import QUEUES
 from tests.scripts.partition import Partition
 from tests.scripts.scenarios import ACTORS, RETENTION, WORKERS, done, ended, failed
@@ -237,26 +237,48 @@ def beside(broken: Any, whole: Any) -> str:
     return " instead of ".join(str({name: table.get(name) for name in names}) for table in (mine, other))
 
 
-async def courses(link: FaultyLink, verb: str, *, resend: bool) -> AsyncIterator[tuple[str, Course, Course | None]]:
-    """Yield each broken course with its name, and the whole one to compare it with where the clock stood still."""
+def newly_come_by(passed: list[str], reached: set[str]) -> set[int]:
+    """Return, of the commands to which a call comes by each way that is new, the first and the last."""
+    fresh = [(way, number) for number, way in enumerate(passed, 1) if way not in reached]
+    return {*dict(fresh).values(), *dict(reversed(fresh)).values()}
+
+
+async def courses(
+    link: FaultyLink, verb: str, *, resend: bool, is_thorough: bool
+) -> AsyncIterator[tuple[str, Course, Course | None]]:  # fmt: skip
+    """Yield each broken course with its name, and the whole one to compare it with where the clock stood still.
+
+    Unless it is to be thorough, a scenario is broken only at the first and the last of the commands to which it comes by a way by which no
+    scenario before it came.
+    """
+    reached: set[str] = set()
     for scenario in (scenario for scenario in EVERY if verb_of(scenario.script) == verb):
-        whole = await play(link, scenario)
+        whole = await play(link, scenario, TRACE)
         assert harm(whole, resend=True) == [] == trace(whole, whole), scenario.name
-        abort_at = 1
-        while (course := await play(link, scenario, abort_at, resend=resend)).broken:
+        passed = link.passed
+        chosen = {*range(1, len(passed) + 1)} if is_thorough else newly_come_by(passed, reached)
+        reached |= {*passed}
+        for abort_at in sorted(chosen):
+            course = await play(link, scenario, abort_at, resend=resend)
+            assert course.broken, f"{scenario.name} has no command {abort_at}"
             yield f"{scenario.name}, command {abort_at}", course, whole
-            abort_at += 1
         yield f"{scenario.name}, by the server's time", await play(link, scenario, 1, resend=resend, server_time=True), None
 
 
+VERBS: Final = sorted({verb_of(script) for script in SCRIPTS.values()})
+THOROUGH: Final = pytest.param(True, marks=pytest.mark.long, id="everywhere")
+"""Breaking every command of every scenario takes minutes."""
+
+
 @pytest.mark.parametrize("resend", [True, False], ids=["sent-again", "abandoned"])
-@pytest.mark.parametrize("verb", sorted({verb_of(script) for script in SCRIPTS.values()}))
-async def test_broken_script_loses_nothing(link: FaultyLink, verb: str, *, resend: bool) -> None:
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("is_thorough", [pytest.param(False, id="once"), THOROUGH])
+async def test_broken_script_loses_nothing(link: FaultyLink, verb: str, *, resend: bool, is_thorough: bool) -> None:
     sites = breakable(SCRIPTS[verb]).sites()
     reached: set[int] = set()
     harmed: list[str] = []
     aborts = 0
-    async for where, course, whole in courses(link, verb, resend=resend):
+    async for where, course, whole in courses(link, verb, resend=resend, is_thorough=is_thorough):
         aborts += len(course.broken)
         at = set[int]().union(*course.broken)
         reached |= at
