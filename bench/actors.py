@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 import sys
 import time
 
@@ -31,6 +32,35 @@ async def noop(data: str) -> None:
 async def delay_since(at: float) -> float:
     """Return the seconds since a time (UNIX, this machine's clock)."""
     return time.time() - at
+
+
+def hold_open(path: str) -> socket.socket:
+    """Connect to who measures: the connection ends with the actor, whatever ends it."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    return connection
+
+
+@rt.actor()
+async def hold(path: str) -> None:
+    """Go on until it is cancelled."""
+    with hold_open(path):
+        await asyncio.sleep(3600)
+
+
+@rt.thread_actor()
+def hold_thread(path: str) -> None:
+    """Look each millisecond whether it is cancelled."""
+    with hold_open(path):
+        while not rt.context.cancelled:
+            time.sleep(0.001)
+
+
+@rt.process_actor()
+def hold_process(path: str) -> None:
+    """Go on until the process is killed."""
+    with hold_open(path):
+        time.sleep(3600)
 
 
 async def drain(url: str, namespace: str, jobs: int) -> None:
