@@ -95,7 +95,6 @@ class Protocols:
 
     block_has_limit = True
     looks_after_running = True
-    heeds_again = True
 
     def __init__(self, backend: Backend) -> None:
         """Keep the backend."""
@@ -168,7 +167,7 @@ class Protocols:
 
         def then(db: int, reply: Any) -> Fleet:
             job, again = reply
-            after = LOOK if again and self.heeds_again else GOING
+            after = LOOK if again else GOING
             workers = _put(fleet.workers, index, after if job is None else Status("run", job))
             return fleet._replace(db=db, workers=workers)
 

@@ -114,6 +114,10 @@ def wrong_step(world: World, before: Db, call: Call, after: Db, reply: Any) -> I
     for job, (old, new) in enumerate(zip(before.places, after.places, strict=True)):
         if old.state in ENDED and new != old:
             yield f"not final: job {job} ended as {old} and is {new}"
+        if job in before.asked and new.state not in ("leased", *ENDED):
+            yield f"not stopped: job {job} was asked to stop and is {new}"
+    if call.verb == "settle" and reply == 2 and before != after:
+        yield "not idempotent: a settle that was repeated changed something"
 
 
 def _wrong_claim(world: World, before: Db, after: Db, reply: Any) -> Iterator[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .fleet import Backend, Fleet, Protocols, Step
+    from .model import Db
 
 FOUND_MAX = 3
 
@@ -86,8 +87,14 @@ class Search:
         if (db, call) in self._judged:
             return
         self._judged.add((db, call))
-        for problem in wrong_step(self.backend.world, self.backend.view(db), call, self.backend.view(after), reply):
+        before_view, after_view = self.backend.view(db), self.backend.view(after)
+        problems = wrong_step(self.backend.world, before_view, call, after_view, reply)
+        for problem in (*problems, *self.differences(before_view, call, after_view, reply)):
             self._report(problem, at, step.label)
+
+    def differences(self, before: Db, call: Call, after: Db, reply: Any) -> Iterator[str]:
+        """Name where a call does something else than the model; nothing to compare where the model itself is searched."""
+        yield from ()
 
     def _meet(self, fleet: Fleet, came_from: int, label: str) -> int:
         number = self._numbers.setdefault(fleet, len(self._order))

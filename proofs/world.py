@@ -46,7 +46,7 @@ class World(NamedTuple):
     @property
     def pauses(self) -> tuple[str, ...]:
         """What may be paused."""
-        return tuple(sorted(event for event in self.events if event[0] in "qag" and event[1:] and event != "again"))
+        return tuple(sorted(event for event in self.events if event == "q" or (event[0] in "ag" and event != "again")))
 
 
 def rule_of(gate: str) -> str:
@@ -67,23 +67,26 @@ OTHER: Final = Job("x", ("B1",))
 RARE: Final = Job("y", ("A1",))
 NEXT: Final = Job("x", ("A2",))
 
-SMALL: Final = (
-    _world("two of one key", (ONE, ONE), "x x", "die stall cancel retry strike lost idle"),
-    _world("crosswise", (BOTH, CROSS), "x x", "die cancel retry lost idle"),
-    _world("an actor of one worker", (RARE, ONE), "x xy", "die cancel retry idle ay"),
-    _world("too late", (LATE, LATE), "x x", "die cancel idle release"),
-    _world("limits", (ONE, BOTH), "x x", "die cancel limits idle gA1", (1, 2)),
-    _world("pauses", (ONE, PLAIN), "x x", "die retry idle q ax gA1"),
-    _world("renewals", (ONE, PLAIN), "x x", "die stall cancel renew lost again strike"),
-)
+TWO_OF_ONE_KEY: Final = _world("two of one key", (ONE, ONE), "x x", "die stall cancel retry strike lost idle")
+CROSSWISE: Final = _world("crosswise", (BOTH, CROSS), "x x", "die cancel retry lost idle")
+ACTOR_OF_ONE: Final = _world("an actor of one worker", (RARE, ONE), "x xy", "die cancel retry idle ay")
+TOO_LATE: Final = _world("too late", (LATE, LATE), "x x", "die cancel idle release")
+LIMITS: Final = _world("limits", (ONE, BOTH), "x x", "die cancel limits idle gA1", (1, 2))
+PAUSES: Final = _world("pauses", (ONE, PLAIN), "x x", "die retry idle q ax gA1")
+RENEWALS: Final = _world("renewals", (ONE, PLAIN), "x x", "die stall cancel renew lost again strike")
+SMALL: Final = (TWO_OF_ONE_KEY, CROSSWISE, ACTOR_OF_ONE, TOO_LATE, LIMITS, PAUSES, RENEWALS)
 """Two jobs and two workers: what the shipped scripts are driven through."""
 
+SWEEPS: Final = _world("sweeps that stop", (ONE, NEXT, ONE, NEXT), "x x", "limits half", (1, 2))
+THREE: Final = _world("three of two keys", (BOTH, ONE, OTHER), "x x", "die cancel gA1")
+LINE: Final = _world("three of one key", (ONE, ONE, ONE), "x x", "cancel")
 LARGE: Final = (
-    _world("three of two keys", (BOTH, ONE, OTHER), "x x", "die cancel idle"),
+    SWEEPS,
+    THREE,
+    LINE,
     _world("three, crosswise", (ONE, CROSS, BOTH), "x x", "die cancel"),
-    _world("sweeps that stop", (ONE, NEXT, ONE), "x x", "cancel limits half", (1, 2)),
     _world("three, one of a rare actor", (RARE, ONE, BOTH), "x xy", "die cancel idle"),
     _world("three that expire", (LATE, BOTH, LATE), "x x", "die idle retry"),
-    _world("three workers", (ONE, ONE), "x x x", "die stall cancel idle"),
+    _world("three workers", (ONE, ONE), "x x x", "die cancel"),
 )
 """Three jobs, or three workers: what the model alone is driven through."""
