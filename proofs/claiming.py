@@ -91,7 +91,7 @@ class Claiming(Rules):
         """Give a job to a worker."""
         d.places[job] = Place("leased", worker)
         d.watched.discard(job)
-        d.settled = {(other, who) for other, who in d.settled if other != job}
+        self.forget_verdicts(d, job)
 
     def mark_again(self, d: Draft, look: Look) -> None:
         """After a look: a lane that is empty loses its mark, and so does one whose gate has closed."""

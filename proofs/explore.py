@@ -5,47 +5,34 @@ Run as `python -m proofs.explore`; names of worlds may follow.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import uvloop
 
 from angelrt import link
 from tests import servers
 
 from .claiming import Claiming
-from .fleet import Call, Protocols
-from .pure import apply
+from .fleet import Protocols
 from .search import Search
 from .shipped import Shipped
 from .world import SMALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import asyncio
+    from collections.abc import Sequence
 
-    from .model import Db
     from .search import Found
     from .world import World
-
-
-class Comparing(Search):
-    """A search of the scripts that asks the model about each call."""
-
-    def differences(self, before: Db, call: Call, after: Db, reply: Any) -> Iterator[str]:
-        """Name where a script does something else than the model."""
-        expected, answer = apply(Claiming(), self.backend.world, before, call)
-        for name, wanted, got in zip(expected._fields, expected, after, strict=True):
-            if wanted != got:
-                yield f"not as the model: {call.verb}{call.arguments}: {name} {got}, in the model {wanted}"
-        if answer != reply:
-            yield f"not as the model: {call.verb}{call.arguments} answers {reply}, in the model {answer}"
 
 
 def explore(world: World, url: str, loop: asyncio.AbstractEventLoop) -> tuple[Found, Shipped]:
     """Search a world on a server."""
     backend = Shipped(world, url, loop)
     try:
-        return Comparing(world.name, Protocols(backend)).run(), backend
+        return Search(world.name, Protocols(backend), Claiming()).run(), backend
     finally:
         backend.close()
 
@@ -54,7 +41,7 @@ def run(worlds: Sequence[World], program: servers.Program) -> int:
     """Print what was seen on a server of its own; return how much is wrong."""
     link.RETRY_BASE_S = 0.0  # what is lost on purpose is sent again at once, and without a word
     logging.getLogger("angelrt").setLevel(logging.ERROR)
-    server, loop = servers.Server(program), asyncio.new_event_loop()
+    server, loop = servers.Server(program), uvloop.new_event_loop()
     wrong = 0
     try:
         server.start()

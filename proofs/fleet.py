@@ -160,7 +160,7 @@ class Protocols:
         owed = fleet.owed - {index} | (asleep if status == POPPED else frozenset())
         line = tuple(other for other in fleet.line if other != index)
         workers = _put(fleet.workers, index, DOWN)
-        return Step(f"w{index} dies", False, (Call("die", (index,)),), lambda db, _: Fleet(db, workers, line, owed))  # noqa: FBT003
+        return Step(f"w{index} dies", False, (Call("die", (index,)),), lambda db, _: Fleet(db, workers, line, owed))
 
     def _claims(self, fleet: Fleet, index: int, status: Status) -> Iterator[Step]:
         call = Call("claim", (index, status == RECLAIM))
@@ -171,7 +171,7 @@ class Protocols:
             workers = _put(fleet.workers, index, after if job is None else Status("run", job))
             return fleet._replace(db=db, workers=workers)
 
-        yield Step(f"w{index} claims", True, (call,), then)  # noqa: FBT003 - progress
+        yield Step(f"w{index} claims", True, (call,), then)
         if "lost" in self.world.events and status != RECLAIM:
             yield self._becomes(fleet, index, RECLAIM, f"w{index} claims, its answer is lost", call, is_progress=False)
 
@@ -180,7 +180,7 @@ class Protocols:
             paid = fleet._replace(owed=fleet.owed - {index})
             return self._becomes(paid, index, POPPED, f"w{index} waits and pops", Call("pop"))
         workers, line = _put(fleet.workers, index, BLOCKED), (*fleet.line, index)
-        return Step(f"w{index} waits", True, (), lambda db, _: fleet._replace(db=db, workers=workers, line=line))  # noqa: FBT003
+        return Step(f"w{index} waits", True, (), lambda db, _: fleet._replace(db=db, workers=workers, line=line))
 
     def _woken(self, fleet: Fleet, db: int, index: int) -> Fleet:
         line = tuple(other for other in fleet.line if other != index)
@@ -200,7 +200,9 @@ class Protocols:
                 call = Call("settle", (index, job, verdict))
                 yield self._becomes(fleet, index, lost, f"w{index} settles {job} {verdict}, its answer is lost", call, is_progress=False)
         if "renew" in events:
-            yield Step(f"w{index} renews {job}", False, (Call("renew", (index, job)),), lambda db, reply: self._renewed(fleet, db, index, reply))  # noqa: FBT003
+            yield Step(
+                f"w{index} renews {job}", False, (Call("renew", (index, job)),), lambda db, reply: self._renewed(fleet, db, index, reply)
+            )
 
     def _renewed(self, fleet: Fleet, db: int, index: int, reply: Any) -> Fleet:
         if reply != "lost":

@@ -1,7 +1,7 @@
 """The model: what a namespace holds, and what each verb does with it, as small rules that a mutant may replace.
 
-Times are gone: a lease has ended or has not, a mark is open or is not there. One step of the model is one call of a script, since Redis runs
-a script alone.
+Times are gone: a lease has ended or has not, a mark is open or is not there. One step of the model is one call of a script, since Redis
+runs a script alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 GHOST: Final = "ghost"
 """Stands for every worker that died: who holds what nobody will settle."""
 WAITING: Final = ("ready", "lane")
+VERDICTS: Final = {"c": "completed", "f": "failed", "k": "cancelled", "r": "delayed", "x": "ready"}
 ENDED: Final = ("completed", "failed", "cancelled")
 
 
@@ -32,7 +33,7 @@ class Place(NamedTuple):
 
 
 class Db(NamedTuple):
-    """What a namespace holds. Jobs are numbers, by rank; `overdue` are leases that ended, delayed jobs that are due, and what is too late."""
+    """What a namespace holds. Jobs are numbers, by rank; `overdue` are ended leases, delayed jobs that are due, and what is too late."""
 
     places: tuple[Place, ...]
     overdue: frozenset[int]
@@ -95,7 +96,7 @@ def empty(world: World) -> Db:
     none: frozenset[int] = frozenset()
     limits = tuple(world.limits[0] for _ in world.rules)
     places = tuple(Place("unsent") for _ in world.jobs)
-    return Db(places, none, none, none, frozenset(), frozenset(), False, limits, frozenset(), frozenset())  # noqa: FBT003 - the marker
+    return Db(places, none, none, none, frozenset(), frozenset(), False, limits, frozenset(), frozenset())
 
 
 def draft(world: World, db: Db) -> Draft:
@@ -129,8 +130,13 @@ class Rules:
         d.places[job] = Place("cancelled")
         d.watched.discard(job)
         d.overdue.discard(job)
+        self.forget_verdicts(d, job)
         if state == "lane" and d.is_gate(lane):
             self.mark_open(d, lane)
+
+    def forget_verdicts(self, d: Draft, job: int) -> None:
+        """Whoever settled an earlier run, and asks again, is answered that its lease is lost: nothing tells of that run any more."""
+        d.settled = {(other, worker) for other, worker in d.settled if other != job}
 
     def give_back(self, d: Draft, job: int) -> None:
         """Take a lease back: the job waits again, or ends if it was asked to stop."""
@@ -184,7 +190,7 @@ class Rules:
         return 1
 
     def settle(self, d: Draft, worker: str, job: int, verdict: str) -> object:
-        """Write the verdict of a run whose token is valid: c completed, f failed, k cancelled, r retry, x handed back without having begun."""
+        """Write the verdict of a run whose token is valid: completed, failed, cancelled, retry, or x: handed back without having begun."""
         if (job, worker) in d.settled:
             return 2
         if d.places[job] != ("leased", worker):
@@ -193,12 +199,14 @@ class Rules:
         d.asked.discard(job)
         d.overdue.discard(job)
         d.settled.add((job, worker))
-        state = {"c": "completed", "f": "failed", "k": "cancelled", "r": "cancelled" if asked else "delayed", "x": "cancelled" if asked else "ready"}
-        d.places[job] = Place(state[verdict])
+        state = VERDICTS[verdict]
+        if state in ("delayed", "ready") and asked:
+            state = "cancelled"
+        d.places[job] = Place(state)
         self.leave(d, job)
-        if state[verdict] in ("delayed", "ready"):
-            d.marker = d.marker or state[verdict] == "ready" or not self.has_head(d, job)
-        if state[verdict] == "ready" and d.world.jobs[job].expires:
+        if state in ("delayed", "ready"):
+            d.marker = d.marker or state == "ready" or not self.has_head(d, job)
+        if state == "ready" and d.world.jobs[job].expires:
             d.watched.add(job)
         return 1
 

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .fleet import AWAKE, BLOCKED, DOWN
 from .model import ENDED, WAITING, draft
+from .pure import apply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .claiming import Claiming
     from .fleet import Backend, Call, Fleet
     from .model import Db, Draft
     from .world import World
 
+SETTLED_BEFORE: Final = 2
 AWAKE_OR_BUSY: Final = (*AWAKE, "run", "resettle")
 
 
@@ -78,8 +81,8 @@ def is_held(d: Draft, job: int, actors: frozenset[str]) -> bool:
 def _claimable(d: Draft) -> Iterator[tuple[int, ...]]:
     """For each worker, the jobs of which it must hear: by the marker, from a worker that is awake, or since a time has come.
 
-    A job of an actor that not all workers have is left out: the one who pops the marker may lack it, and then the limit of the other's block
-    is what ends its wait.
+    A job of an actor that not all workers have is left out: the one who pops the marker may lack it, and then the limit of the other's
+    block is what ends its wait.
     """
     common = frozenset[str].intersection(*d.world.workers)
     for actors in d.world.workers:
@@ -116,8 +119,18 @@ def wrong_step(world: World, before: Db, call: Call, after: Db, reply: Any) -> I
             yield f"not final: job {job} ended as {old} and is {new}"
         if job in before.asked and new.state not in ("leased", *ENDED):
             yield f"not stopped: job {job} was asked to stop and is {new}"
-    if call.verb == "settle" and reply == 2 and before != after:
+    if call.verb == "settle" and reply == SETTLED_BEFORE and before != after:
         yield "not idempotent: a settle that was repeated changed something"
+
+
+def differences(rules: Claiming, world: World, before: Db, call: Call, after: Db, reply: Any) -> Iterator[str]:
+    """Name where a call did something else than the rules say."""
+    expected, answer = apply(rules, world, before, call)
+    for name, wanted, got in zip(expected._fields, expected, after, strict=True):
+        if wanted != got:
+            yield f"not as the model: {call.verb}{call.arguments}: {name} {got}, in the model {wanted}"
+    if answer != reply:
+        yield f"not as the model: {call.verb}{call.arguments} answers {reply}, in the model {answer}"
 
 
 def _wrong_claim(world: World, before: Db, after: Db, reply: Any) -> Iterator[str]:

@@ -6,14 +6,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .fleet import Call
-from .properties import Judge, wrong_step
+from .properties import Judge, differences, wrong_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .fleet import Backend, Fleet, Protocols, Step
-    from .model import Db
+    from .claiming import Claiming
+    from .fleet import Backend, Call, Fleet, Protocols, Step
 
 FOUND_MAX = 3
 
@@ -37,9 +36,10 @@ class Found:
 class Search:
     """One search; the graph stays, for what is asked of it as a whole."""
 
-    def __init__(self, name: str, fleets: Protocols) -> None:
-        """Begin at the first state."""
+    def __init__(self, name: str, fleets: Protocols, oracle: Claiming | None = None) -> None:
+        """Begin at the first state; `oracle` are rules with which each call is compared."""
         self.fleets = fleets
+        self.oracle = oracle
         self.backend: Backend = fleets.backend
         self.found = Found(name)
         self._judge_of = Judge(self.backend)
@@ -87,14 +87,9 @@ class Search:
         if (db, call) in self._judged:
             return
         self._judged.add((db, call))
-        before_view, after_view = self.backend.view(db), self.backend.view(after)
-        problems = wrong_step(self.backend.world, before_view, call, after_view, reply)
-        for problem in (*problems, *self.differences(before_view, call, after_view, reply)):
+        seen = (self.backend.world, self.backend.view(db), call, self.backend.view(after), reply)
+        for problem in (*wrong_step(*seen), *(differences(self.oracle, *seen) if self.oracle else ())):
             self._report(problem, at, step.label)
-
-    def differences(self, before: Db, call: Call, after: Db, reply: Any) -> Iterator[str]:
-        """Name where a call does something else than the model; nothing to compare where the model itself is searched."""
-        yield from ()
 
     def _meet(self, fleet: Fleet, came_from: int, label: str) -> int:
         number = self._numbers.setdefault(fleet, len(self._order))

@@ -168,7 +168,7 @@ class Bench:
 
     async def _claim(self, index: int, resend: bool) -> object:  # noqa: FBT001 - as the script has it
         known = "\0".join(("", *sorted(self.world.workers[index]), "")).encode()
-        link = _Resending(self.link) if resend else self.link
+        link = _Resending(self.store.url, self.link) if resend else self.link
         claimed = await self.store.claim(
             link, f"w{index}", f"w{index}", queues=[QUEUE], lease_ms=LEASE_MS, capacity=1, free=1, actors=known, block=False
         )  # fmt: skip
@@ -218,9 +218,9 @@ class Bench:
 class _Resending(Link):
     """Loses the first call before it is sent, so that the store sends it again and says so."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, url: str, link: Link) -> None:
         """Send over another link."""
-        super().__init__("")
+        super().__init__(url)
         self._over = link
         self._lost = False
 

@@ -8,7 +8,16 @@ from ..claiming import Claimed, Claiming
 from ..fleet import Protocols
 from ..model import Place
 from ..world import (
-    ACTOR_OF_ONE, LIMITS, LINE, PAUSES, RENEWALS, SWEEPS, THREE, TOO_LATE, TWO_OF_ONE_KEY, World,
+    ACTOR_OF_ONE,
+    LIMITS,
+    LINE,
+    PAUSES,
+    RENEWALS,
+    SWEEPS,
+    THREE,
+    TOO_LATE,
+    TWO_OF_ONE_KEY,
+    World,
 )  # fmt: skip
 
 if TYPE_CHECKING:
