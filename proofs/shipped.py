@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .snapshot import Keys as Snapshot
     from .world import World
 
+PATIENCE_S: Final = 300.0
+"""A busy machine is no lost answer."""
 LANES: Final = 64
 """So many calls are under way at once, each in a namespace of its own."""
 READ: Final = (*HASHES, *SETS, *(name for name in EMPTY if name in OWN_KEYS), *QUEUE_KEYS)
@@ -52,7 +54,7 @@ class Shipped:
         self.world = world
         self.snapshots = Snapshots(world)
         self.loop = loop
-        self.link = Link(url)
+        self.link = Link(url, reply_timeout_s=PATIENCE_S)
         self._benches = [Bench(world, self.snapshots, url, self.link, f"lane{number}") for number in range(LANES)]
         self._dbs: list[Snapshot] = []
         self._views: list[Db] = []
@@ -67,6 +69,15 @@ class Shipped:
     def calls(self) -> int:
         """How many different calls of different namespaces were made."""
         return len(self._known)
+
+    @property
+    def known(self) -> dict[tuple[int, Call], tuple[int, Any]]:
+        """What each call made of each namespace."""
+        return self._known
+
+    def keys(self, db: int) -> Snapshot:
+        """Return what the keys of a namespace hold."""
+        return self._dbs[db]
 
     @property
     def namespaces(self) -> int:
