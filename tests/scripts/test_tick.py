@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from angelrt import scripts
 from tests.scripts.partition import LEASE_MS, START_MS, ids, job, rank, verdict
 
 if TYPE_CHECKING:
@@ -64,6 +65,21 @@ async def test_repeated_tick_changes_nothing(part: Partition) -> None:
     before = await part.state()
     await part.store.tick(["q"])
     assert (await part.state()).changes(before) == []
+
+
+async def test_tick_that_broke_off_and_is_sent_again_wakes_somebody(part: Partition) -> None:
+    for at in range(1, 100):
+        await part.send(f"lost{at}", job(f"due{at}", when="+500"))
+        await part.claim(under=f"t{at}")
+        await part.take_marker()
+        part.now_ms += LEASE_MS
+        part.link.fail(scripts.TICK, at)
+        await part.store.tick(["q"])
+        assert await part.take_marker(), f"nobody is woken when it broke at command {at}"
+        if not part.link.broken_at:
+            break
+        await part.claim(under=f"taken{at}")
+    assert at > 10
 
 
 async def test_only_the_named_queues_are_moved(part: Partition) -> None:

@@ -346,20 +346,21 @@ local moves = lazily(function()
 end)
 
 -- All that time moves, in all queues, at most BATCH_MAX jobs of each kind in one call. Answers whether more may be overdue, and whether more
--- may have expired, so that nothing may be begun. Sets each queue's `moved`, and `is_plain` where no lane may open, nobody takes turns and
--- nothing expires: the common case, in one command.
-local function move_overdue(queues, now, counts)
+-- may have expired, so that nothing may be begun. Sets each queue's `is_plain` where no lane may open, nobody takes turns and nothing
+-- expires: the common case, in one command. With `wakes`, somebody else is to claim what moves: he is woken first, since a call that broke
+-- off, and is sent again, would find nothing left to move.
+local function move_overdue(queues, now, counts, wakes)
   local due_max, ended_max, late_max = BATCH_MAX, BATCH_MAX, BATCH_MAX
   for _, queue in ipairs(queues) do
     queue.is_plain = call('EXISTS', queue.expires, queue.opens, queue.turns) == 0
     local late = not queue.is_plain and late_max > 0 and call('ZRANGEBYSCORE', queue.expires, '-inf', now, 'LIMIT', 0, late_max) or {}
     if #late > 0 then moves().expire(queue, late, now, counts) end
     local due = due_max > 0 and call('ZRANGEBYSCORE', queue.delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, due_max) or {}
-    if #due > 0 then moves().promote(queue, due) end
     local ended = ended_max > 0 and call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'LIMIT', 0, ended_max) or {}
+    if wakes and #due + #ended > 0 then wake(queue) end
+    if #due > 0 then moves().promote(queue, due) end
     if #ended > 0 then moves().take_back_expired(queue, ended, now, counts) end
     due_max, ended_max, late_max = due_max - #due / 2, ended_max - #ended, late_max - #late
-    queue.moved = #due + #ended > 0
   end
   return due_max == 0 or ended_max == 0 or late_max == 0, late_max == 0
 end
