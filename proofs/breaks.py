@@ -30,7 +30,6 @@ SCRIPTS: Final = {
     "resume": scripts.CONTROL, "limit": scripts.CONTROL,
 }  # fmt: skip
 BENCHES: Final = 8
-FOUND_MAX: Final = 3
 
 
 class Breaker:
@@ -41,12 +40,13 @@ class Breaker:
         self.backend = backend
         self.url = url
         self.broken = 0
-        self.problems: list[str] = []
+        self.problems: dict[str, str] = {}
+        """The first that was found of each verb."""
 
     def run(self) -> list[str]:
         """Return what was found; `broken` counts the calls that broke."""
         self.backend.loop.run_until_complete(self._run())
-        return self.problems
+        return list(self.problems.values())
 
     async def _run(self) -> None:
         calls = iter([key for key in self.backend.known if key[1].verb in SCRIPTS])
@@ -58,8 +58,6 @@ class Breaker:
         try:
             for db, call in calls:
                 await self._break_everywhere(bench, link, db, call)
-                if len(self.problems) >= FOUND_MAX:
-                    return
         finally:
             await link.close()
 
@@ -77,10 +75,10 @@ class Breaker:
                 wrong = list(differences(wanted, answer, bench.snapshots.view(keys), reply))
             except AssertionError as error:
                 wrong = [str(error)]
-            if wrong and len(self.problems) < FOUND_MAX:
-                self.problems.append(
-                    f"{call.verb}{call.arguments} broken at command {at}, and sent again: {'; '.join(wrong)}\n    of {self.backend.view(db)}"
-                )
+            if wrong:
+                what = f"{call.verb}{call.arguments} broken at command {at}, and sent again: {'; '.join(wrong)}"
+                self.problems.setdefault(call.verb, f"{what}\n    of {self.backend.view(db)}")
+                return
             at += 1
 
 
