@@ -105,7 +105,7 @@ def main() -> int:
         problems = [*found.problems, *breaker.run()]
     seconds = time.perf_counter() - begun
     verdict = "sound" if not problems else f"{len(problems)} PROBLEMS"
-    print(f"broken calls of {BREAKS.name!r}: {breaker.broken:,} of {backend.calls:,} calls {seconds:7.1f} s  {verdict}", flush=True)
+    print(f"broken calls of {BREAKS.name!r}: {breaker.broken:,} places of {backend.calls:,} calls {seconds:7.1f} s  {verdict}", flush=True)
     for problem in problems:
         print("  " + problem)
     return min(len(problems), 1)

@@ -77,7 +77,7 @@ RENEWALS: Final = _world("renewals", (ONE, PLAIN), "x x", "die stall cancel rene
 SMALL: Final = (TWO_OF_ONE_KEY, CROSSWISE, ACTOR_OF_ONE, TOO_LATE, LIMITS, PAUSES, RENEWALS)
 """Two jobs and two workers: what the shipped scripts are driven through."""
 
-BREAKS: Final = _world("cancelled and lost", (ONE, BOTH), "x x", "cancel stall")
+BREAKS: Final = _world("cancelled and lost", (ONE, BOTH), "x", "cancel stall")
 """So few calls that each can be broken at each of its commands."""
 
 SWEEPS: Final = _world("sweeps that stop", (ONE, NEXT, ONE, NEXT), "x x", "limits half", (1, 2))
