@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VOID: Final = "!"
 IN_BLOB: Final = b"\0\1"
-HASHES: Final = ("jobs", "runs", "blobs", "results", "notes", "watch", "workers", "gates", "rules", "control")
+HASHES: Final = ("jobs", "runs", "blobs", "results", "notes", "watch", "workers", "gates", "rules", "control", "unique", "schedules")
 SCORES: Final = ("completed", "failed", "cancelled", "beats", "gates_void")
 TENANT_LANE: Final = 16
 RUN_HEAD: Final = re.compile(r"^(\S+) (\S+) (\d+) (\d+) (\d+) (\d+) (\d+) (\S+) \S*$")
@@ -90,6 +90,8 @@ class State:
     gates_void: dict[str, float]
     rules: dict[str, bytes]
     control: dict[str, bytes]
+    unique: dict[str, bytes]
+    schedules: dict[str, bytes]
     holders: frozenset[tuple[str, str]]
     held: frozenset[tuple[str, str]]
     registered: frozenset[str]

@@ -87,7 +87,7 @@ def why_cancelled(flow: str) -> str:
         return "was cancelled: it had not begun before it expired"
     replaced = next((item[1:] for item in items if item[0] == "o"), "")
     if replaced:
-        return f"was replaced by job {replaced}, which does the same work"
+        return f"was replaced by job {unquote(replaced)}, which does the same work"
     who = next((item[1:] for item in items if item[0] == "k"), "")
     return f"was cancelled by {unquote(who)}" if who else "was cancelled"
 

@@ -199,7 +199,7 @@ def flow_trace(course: Course, whole: Course) -> list[str]:
     """
     gone = has_ended(course.after)
     mine, other = (
-        {**each.tables, "unique": {key: holder for key, holder in each.tables["unique"].items() if holder.partition(" ")[0] not in gone}}
+        {**each.tables, "unique": {key: holder for key, holder in each.tables["unique"].items() if holder.partition("\0")[0] not in gone}}
         for each in (course, whole)
     )
     found = [f"{name} differ: {beside(mine[name], other[name])}" for name in mine if mine[name] != other[name]]

@@ -8,6 +8,7 @@ import pytest
 
 from angelrt import scripts
 from angelrt.errors import RedisRefused
+from angelrt.views import read_outcome, why_cancelled
 from tests.scripts.faults import LOST_ANSWER
 from tests.scripts.gated import declare, held
 from tests.scripts.partition import LEASE_MS, ids, job, verdict
@@ -51,7 +52,7 @@ async def test_one_that_waits_stands_in_the_way_or_is_replaced(part: Partition, 
     assert await part.send(same("new", how, until)) == [1 if replaced else answer(how, "old")]
     state = await part.state()
     assert state.places() == ({"old": ["cancelled"], "new": ["ready:q"]} if replaced else {"old": ["ready:q"]})
-    assert (await keys(part))[KEY].split()[0] == ("new" if replaced else "old")
+    assert (await keys(part))[KEY].partition("\0")[0] == ("new" if replaced else "old")
     assert ids(await part.claim()) == ["new" if replaced else "old"]
 
 
@@ -181,6 +182,18 @@ async def test_one_that_runs_in_another_queue_is_not_replaced(part: Partition) -
     await part.claim(queues=("p",))
     assert await part.send(same("new", "r")) == [b"old"]
     assert (await part.state()).places() == {"old": ["leased:p"]}
+
+
+@pytest.mark.parametrize("job_id", ["two words", "order 42", "a,cb=c", "50%", "\N{SNOWMAN}"])
+@pytest.mark.parametrize("until", UNTIL)
+async def test_id_may_be_any_text(part: Partition, until: str, job_id: str) -> None:
+    assert await part.send(same(job_id, "r", until)) == [1]
+    assert await part.send(same("other", "e", until)) == [job_id.encode()]
+    assert await part.send(same(f"{job_id} 2", "r", until)) == [1]
+    state = await part.state()
+    assert state.places() == {job_id: ["cancelled"], f"{job_id} 2": ["ready:q"]}
+    [placed] = await part.store.inspect([job_id])
+    assert f"replaced by job {job_id} 2," in why_cancelled(read_outcome(placed.result)[0].flow)
 
 
 # -- one batch -------------------------------------------------------------------------------------------------------------------------
@@ -357,7 +370,7 @@ async def test_call_that_breaks_off_anywhere_and_is_sent_again_loses_nothing(par
         state = await part.state()
         assert answers == [1 if how == "r" else answer(how, "old"), 1], f"broken before command {at}"
         assert {name: state.place(name) for name in expected} == expected, f"broken before command {at}"
-        assert (await keys(part))[KEY].split()[0] == ("new" if how == "r" else "old"), f"broken before command {at}"
+        assert (await keys(part))[KEY].partition("\0")[0] == ("new" if how == "r" else "old"), f"broken before command {at}"
         if not has_broken:
             return
     message = "the call never ran to its end"

@@ -256,14 +256,14 @@ local moves = lazily(function()
   -- Whether this very call had replaced a job when it broke off.
   local function was_replaced_by(id, other)
     local result = call('HGET', RESULTS, id)
-    return result and string.find(',' .. flow_of(string.match(result, '^[^%z]*')) .. ',', ',o' .. other .. ',', 1, true) ~= nil
+    return result and string.find(',' .. flow_of(string.match(result, '^[^%z]*')) .. ',', ',o' .. quoted(other) .. ',', 1, true) ~= nil
   end
 
   -- End a job that waits, in whichever queue, for another that does the same work. Answers false for one that does not wait.
   local function replace(queues, id, other, now, counts)
     local record, run = call('HGET', JOBS, id), call('HGET', RUNS, id)
     for _, queue in ipairs(queues) do
-      if end_waiting(queue, id, record, run, 'o' .. other, now) then
+      if end_waiting(queue, id, record, run, 'o' .. quoted(other), now) then
         count(counts, queue.name .. '|' .. actor_of(record), 'cancelled')
         return true
       end

@@ -88,6 +88,11 @@ local function flow_of(run)
   return string.find(run, ' - ', 1, true) and '-' or string.match(run, '^%S+ %S+ %d+ %d+ %d+ %d+ %S+ (%S+)')
 end
 
+-- An id may be any text; in a flow it is quoted as in a URL.
+local function quoted(id)
+  return (string.gsub(id, '[^%w_.-]', function(char) return string.format('%%%02X', string.byte(char)) end))
+end
+
 local function with_item(flow, item)
   return flow == '-' and item or flow .. ',' .. item
 end

@@ -151,7 +151,7 @@ local turns = lazily(function()
 
   -- The job that has a unique key; one that has ended has no run any more, and stands in nobody's way.
   local function holder_of(key, now)
-    local id, until_ms = string.match(call('HGET', UNIQUE, key) or '', '^(%S+) ?(%d*)$')
+    local id, until_ms = string.match(call('HGET', UNIQUE, key) or '', '^([^%z]+)%z?(%d*)$')
     if not id then return nil end
     if until_ms ~= '' then return tonumber(until_ms) > now and id or nil end
     return call('HEXISTS', RUNS, id) == 1 and call('HEXISTS', JOBS, id) == 1 and id or nil
@@ -159,7 +159,7 @@ local turns = lazily(function()
 
   local function take_unique(key, till, id, now)
     local window_ms = tonumber(till)
-    call('HSET', UNIQUE, key, window_ms and id .. ' ' .. integer(now + window_ms) or id)
+    call('HSET', UNIQUE, key, window_ms and id .. '\0' .. integer(now + window_ms) or id)
     if window_ms then call('ZADD', UNIQUE_VOID, math.ceil(now + window_ms), key) end
   end
 
