@@ -7,12 +7,35 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.scripts.partition import START_MS, Partition, job, verdict
-from tests.state import lost, problems
+from tests.state import State, lane_of_gate, lost, problems
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 BIG = b"x" * 5_000
+
+
+KEYED: Final = "a.k@q"
+FULL: Final = f"{KEYED}=1"
+RATED: Final = "a.k/10s@q=1"
+
+
+@pytest.fixture
+async def gated(server_url: str, namespace: str) -> AsyncIterator[Partition]:
+    """A sound partition with jobs that run behind gates, wait at them, and are to begin in time; it is about to be broken."""
+    part = Partition(server_url, namespace)
+    try:
+        await part.store.control("declare", KEYED, "1", ["q"])
+        await part.store.control("declare", RATED.partition("=")[0], "1 10000 1", ["q"])
+        await part.send(
+            *(job(name, flow=f"c{FULL}") for name in ("runs", "waits")), *(job(name, flow=f"r{RATED}") for name in ("ran", "rest"))
+        )
+        await part.claim()
+        await part.settle(verdict("ran", "c", b"null"))
+        await part.send(job("late", flow=f"x{START_MS + 60_000:.0f}"), job("turn", flow="tann"))
+        yield part
+    finally:
+        await part.remove()
 
 
 @pytest.fixture
@@ -103,3 +126,79 @@ async def test_closed_lane_that_nobody_knows_is_no_problem(whole: Partition) -> 
     await whole.queue_key("DEL", "opens", "q")
     await whole.key("DEL", "workers")
     assert problems(await whole.state()) == []
+
+
+async def test_sound_gates_have_no_problems(gated: Partition) -> None:
+    state = await gated.state()
+    assert problems(state) == []
+    assert {name: state.place(name) for name in state.jobs} == {
+        "runs": "leased:q",
+        "waits": "lane:q",
+        "ran": "completed",
+        "rest": "lane:q",
+        "late": "ready:q",
+        "turn": "lane:q",
+    }
+
+
+def _waiter(lane: str, state: State, job_id: str, later: int = 0) -> str:
+    return f"{lane}\0{state.run(job_id).rank + later:016.0f}\0{job_id}"
+
+
+LANE: Final = lane_of_gate(FULL)
+GATED: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
+    "holder-that-waits": (("ZADD", "holders", 0, f"{LANE}\0waits"), f"waits holds the gate of lane {LANE} and is not leased with it"),
+    "holder-gone": (("ZREM", "holders", f"{LANE}\0runs"), f"runs is leased and does not hold the gate of lane {LANE}"),
+    "limit-raised-unnoticed": (("HSET", "rules", KEYED, "2"), f"waits waits in queue q for {FULL}, which lets it through, and its lane"),
+    "rule-gone-unnoticed": (("HDEL", "rules", KEYED), f"waits waits in queue q for {FULL}, which lets it through, and its lane"),
+    "gate-never-cleared": (("DEL", "gates_void"), f"nobody will clear the state of lane {lane_of_gate(RATED)}"),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+async def test_broken_gate_is_found(gated: Partition, name: str) -> None:
+    command, problem = GATED[name]
+    await gated.key(*command)
+    assert any(found.startswith(problem) for found in problems(await gated.state()))
+
+
+async def test_rate_whose_lane_nobody_looks_at_is_found(gated: Partition) -> None:
+    await gated.queue_key("ZREM", "opens", "q", lane_of_gate(RATED))
+    assert f"rest waits in queue q for {RATED}, which lets it through, and its lane has no mark" in problems(await gated.state())
+
+
+@pytest.mark.parametrize("what", ["paused", "swept"])
+async def test_lane_of_a_gate_that_somebody_will_open_needs_no_mark(gated: Partition, what: str) -> None:
+    await gated.key("DEL", "rules")
+    await gated.key(*(("HSET", "control", f"g{FULL}", "{}") if what == "paused" else ("HSET", "rules", f"{KEYED}~", "1")))
+    assert [found for found in problems(await gated.state()) if "waits waits" in found] == []
+
+
+async def test_waiter_in_a_lane_of_others_is_found(gated: Partition) -> None:
+    state = await gated.state()
+    await gated.queue_key("ZREM", "lanes", "q", _waiter(LANE, state, "waits"))
+    await gated.queue_key("ZADD", "lanes", "q", 0, _waiter(lane_of_gate(RATED), state, "waits"))
+    assert f"waits stands in lane {lane_of_gate(RATED)} of queue q, which is none of its own" in problems(await gated.state())
+
+
+async def test_waiter_at_another_rank_than_its_run_says_is_found(gated: Partition) -> None:
+    state = await gated.state()
+    await gated.queue_key("ZREM", "lanes", "q", _waiter(LANE, state, "waits"))
+    await gated.queue_key("ZADD", "lanes", "q", 0, _waiter(LANE, state, "waits", later=1))
+    rank = state.run("waits").rank
+    assert f"waits stands at rank {rank + 1:.0f}, and its run says {rank:.0f}" in problems(await gated.state())
+
+
+async def test_job_whose_time_nobody_watches_is_found(gated: Partition) -> None:
+    await gated.queue_key("ZREM", "expires", "q", "late")
+    assert f"late in queue q is to begin until {START_MS + 60_000:.0f}, and nobody watches it" in problems(await gated.state())
+
+
+async def test_job_that_is_watched_for_another_time_is_found(gated: Partition) -> None:
+    await gated.queue_key("ZADD", "expires", "q", START_MS, "late")
+    assert f"late in queue q is to begin until {START_MS + 60_000:.0f}, and nobody watches it" in problems(await gated.state())
+
+
+async def test_run_that_is_watched_is_found(gated: Partition) -> None:
+    await gated.queue_key("ZADD", "expires", "q", START_MS, "runs")
+    assert "runs is watched and does not wait in queue q" in problems(await gated.state())
