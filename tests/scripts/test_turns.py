@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from angelrt import scripts
 from tests.scripts.gated import declare, gate, held, pause, resume
 from tests.scripts.partition import LEASE_MS, ids, job, on_a_partition, verdict
 from tests.state import problems
@@ -298,6 +299,16 @@ async def test_tenant_whose_actor_nobody_knows_holds_nobody_up(part: Partition) 
     assert tenants(await claim(part, 10)) == ["bob"] * 5
     await part.register("w2", "a", "rare")
     assert len(await claim(part, 100, worker="w2", actors=("a", "rare"))) == 30
+
+
+@pytest.mark.parametrize("abort_at", range(1, 40))
+async def test_claim_that_broke_off_and_then_gives_another_its_turn_holds_nothing_of_the_first(part: Partition, abort_at: int) -> None:
+    await part.send(*jobs("ann", 1), *jobs("bob", 1), *jobs("eve", 1))
+    part.link.fail(scripts.CLAIM, abort_at)
+    claimed = await part.claim(1)
+    state = await part.state()
+    assert problems(state) == []
+    assert state.held == {("w1", job_id) for job_id in ids(claimed)}
 
 
 async def test_tenants_of_a_paused_queue_wait(part: Partition) -> None:

@@ -10,7 +10,7 @@ from angelrt import scripts
 from angelrt.errors import RedisRefused
 from angelrt.views import read_outcome, why_cancelled
 from tests.scripts.faults import LOST_ANSWER
-from tests.scripts.gated import declare, held
+from tests.scripts.gated import declare, gate, held, pause
 from tests.scripts.partition import LEASE_MS, ids, job, verdict
 
 if TYPE_CHECKING:
@@ -194,6 +194,12 @@ async def test_id_may_be_any_text(part: Partition, until: str, job_id: str) -> N
     assert state.places() == {job_id: ["cancelled"], f"{job_id} 2": ["ready:q"]}
     [placed] = await part.store.inspect([job_id])
     assert f"replaced by job {job_id} 2," in why_cancelled(read_outcome(placed.result)[0].flow)
+
+
+async def test_last_of_a_batch_that_is_refused_since_it_is_drained_stands_in_for_nobody(part: Partition) -> None:
+    await pause(part, f"dg{gate()}")
+    assert await part.send(same("one", "r"), same("two", "r", more=held())) == [1, f"#key {gate()}".encode()]
+    assert (await part.state()).places() == {"one": ["ready:q"]}
 
 
 # -- one batch -------------------------------------------------------------------------------------------------------------------------

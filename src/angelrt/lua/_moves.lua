@@ -242,13 +242,16 @@ local moves = lazily(function()
     return { now_ready = now_ready, later = later, expiring = expiring, commit = commit }
   end
 
-  -- Of the jobs of one call that replace each other, the last one stays; so it does where the call is sent again.
-  local function last_by_key(first, ids, existing)
+  -- Of the jobs of one call that replace each other, the last one stays; so it does where the call is sent again. One that is refused
+  -- replaces nobody.
+  local function last_by_key(first, ids, existing, queues, is_drained)
     local last = {}
     for k, id in ipairs(ids) do
-      local record, flow = ARGV[first + (k - 1) * 6 + 2], ARGV[first + (k - 1) * 6 + 5]
+      local base = first + (k - 1) * 6
+      local record, flow = ARGV[base + 2], ARGV[base + 5]
       local key, _, how = turns().unique_of(flow)
-      if how == 'r' and (not existing[k] or existing[k] == record) then last[key] = id end
+      local is_taken = existing[k] or not (key and is_drained and drained(queues[tonumber(ARGV[base])], record, flow))
+      if how == 'r' and is_taken and (not existing[k] or existing[k] == record) then last[key] = id end
     end
     return last
   end
@@ -301,7 +304,7 @@ local moves = lazily(function()
       local what = is_drained and drained(queue, record, flow)
       if what then return '#' .. what end
       if flow == '-' then return nil end
-      last_of = last_of or last_by_key(first, ids, existing)
+      last_of = last_of or last_by_key(first, ids, existing, queues, is_drained)
       return conflict(queues, id, flow, now, taken, last_of, counts)
     end
 

@@ -266,15 +266,18 @@ end
 -- What a call with this token leased before its answer was lost. Where it broke off between lease and removal, the job still waits, too;
 -- where it broke off before the token was written, the lease goes, and the job waits as before.
 local function take_up(index, id, record, run)
-  local queue = queues[index]
-  if not call('ZSCORE', queue.leased, id) then return end
+  local queue, is_void = queues[index], not run or string.sub(run, 1, 1) == '!'
+  if not call('ZSCORE', queue.leased, id) then
+    if is_void then call('ZREM', HELD, worker .. '\0' .. id) end -- it may be another one's turn by now
+    return
+  end
   if is_own(run) then
     local rank = integer(parse_run(run).rank)
     grant(index, id, told_rank(index, rank, run), record, run)
     local state, _, member = moves().find(queue, id, record, run, true)
     if state then call('ZREM', queue[state], member) end
     call('ZREM', queue.expires, id)
-  elseif not run or string.sub(run, 1, 1) == '!' then
+  elseif is_void then
     local holders = {}
     if flow_of(run) ~= '-' then gates().leave(queue, id, flow_of(run), now, holders) end
     write('ZREM', HOLDERS, holders)
