@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("tests.properties.fleet")
+pytest.register_assert_rewrite("tests.properties.fleet", "tests.properties.fleet_lives", "tests.properties.fleet_rough")

@@ -15,9 +15,11 @@ from angelrt.job import write_record
 from angelrt.keys import Keys
 from angelrt.store import Lease, NewJob, Store, Verdict
 from angelrt.views import read_outcome, read_run
-from tests.properties import model, observed, steps
+from tests.properties import observed, steps
+from tests.properties.explained import Copy
 from tests.properties.guard import Guard
 from tests.properties.lossy import Listener, LossyLink
+from tests.properties.model_lives import Lives
 from tests.properties.model_parts import Keep as Kept
 from tests.properties.steps import LEASE_MS, QUEUES
 from tests.state import problems, read_state
@@ -28,7 +30,7 @@ else:
     from uvloop import new_event_loop as new_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from angelrt.store import Delivery
     from tests.properties.model_parts import Claimed
@@ -37,8 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 START_MS = 1_763_000_000_000.0
-RETENTION = Retention(completed=Keep(1_000, number=1), failed=Keep(61), cancelled=Keep(64))  # by number, by age, and by age
-KEEPS = {name: Kept(keep.age_ms, keep.number) for name in observed.OUTCOMES for keep in [getattr(RETENTION, name)]}
+SHORTLY = Retention(completed=Keep(1_000, number=1), failed=Keep(61), cancelled=Keep(64))  # by number, by age, and by age
 LONG = b'"' + b"x" * BLOB_MIN_BYTES + b'"'
 SHORT = b'"x"'
 
@@ -64,17 +65,23 @@ class Asked(NamedTuple):
 class Fleet:
     """What the steps of `steps.py` do. The clock of the namespace is the test's."""
 
+    retention = SHORTLY
+    make_model: type[Lives] = Lives
+    make_link: type[LossyLink] = LossyLink
+
     def __init__(self, url: str) -> None:
         """Take a namespace."""
         self.runner = asyncio.Runner(loop_factory=new_loop)
-        self.store = Store(url, Keys(f"test-{secrets.token_hex(8)}"), retention=RETENTION)
-        self.store.link = self.link = LossyLink(url)
+        self.store = Store(url, Keys(f"test-{secrets.token_hex(8)}"), retention=self.retention)
+        self.store.link = self.link = self.make_link(url)
         self.clock_ms = START_MS
         self.store.clock = lambda: self.clock_ms
         self.theme = "all"
-        self.model = model.Model(self.clock_ms, keeps=KEEPS)
+        keeps = {name: Kept(keep.age_ms, keep.number) for name in observed.OUTCOMES for keep in [getattr(self.retention, name)]}
+        self.model = self.make_model(self.clock_ms, keeps=keeps)
         self.guard = Guard()
         self.listener = Listener(url, self.store.keys.inbox("").removesuffix("ended:"))
+        self.copy = Copy(self.link, url, self.store.keys, QUEUES)
         self.sent: list[NewJob] = []
         self.grants: list[Grant] = []
         self.asked: dict[str, Asked] = {}
@@ -84,12 +91,12 @@ class Fleet:
         # A script that the server does not know yet takes two calls, and the link would lose the first.
         self.run(self.store.commands(*[["SCRIPT", "LOAD", script.source] for script in scripts.SCRIPTS.values()]))
         for rule, spec in steps.DECLARED.items():
-            self._control("declare", f"{rule}@q", spec, "")
+            self._control("declare", rule, spec, "")
 
     def close(self) -> None:
         """Remove every key, and close the connections."""
         try:
-            self.run(self.store.command("UNLINK", *self.store.keys.every(QUEUES)))
+            self.run(self.store.command("UNLINK", *self.store.keys.every(QUEUES), *self.copy.every()))
         finally:
             self.listener.close()
             self.run(self.store.close())
@@ -134,10 +141,17 @@ class Fleet:
 
     def inspect(self) -> None:
         """Ask where all jobs are, and one that never was."""
-        found = [(job.state, job.queue, job.score) for job in self.run(self.store.inspect([*self.model.jobs, "nobody"]))]
+        found = [(self._place_of(job.state), job.queue, job.score) for job in self.run(self.store.inspect([*self.model.jobs, "nobody"]))]
         jobs = self.model.jobs.values()
         expected = [(job.place, "" if job.place in observed.OUTCOMES else job.queue, job.score) for job in jobs]
         assert found == [*expected, ("", "", 0)]
+
+    def _place_of(self, state: str) -> str:
+        return state
+
+    def explain(self, actors: str) -> None:
+        """Ask of all jobs what they wait for, and compare with what the next claim would do."""
+        assert self.run(self.copy.breaches(self.clock_ms, actors)) == []
 
     # -- workers -------------------------------------------------------------------------------------------------------------------
 
@@ -204,9 +218,14 @@ class Fleet:
         self._pass(pause_ms)
         if then == "tick":
             expected = self._model(fate, lambda: self.model.tick(queues))
-            assert self._real(fate, self.store.tick(queues)) == (self.clock_ms, expected)
+            now_ms, due_ms = self._real(fate, self.store.tick(queues))
+            assert now_ms == self.clock_ms
+            self._check_due(due_ms, expected)
         elif then == "forget":
             self._settle("w1", [], fate)
+
+    def _check_due(self, due_ms: float, expected_ms: float) -> None:
+        assert due_ms == expected_ms
 
     def expire_worker(self, worker: str, since: str, *, died: bool, fate: Fate) -> None:
         """Take back what a worker holds: because it died or says goodbye, and perhaps only if it has not beaten since."""
@@ -238,7 +257,7 @@ class Fleet:
         number = len(self.sent)
         record = write_record(draft.actor, f"{number % 10_000:04}", {}, b"" if draft.is_long else SHORT)
         job = NewJob(draft.queue, f"{draft.letter}{number}", record, draft.priority, when, LONG if draft.is_long else None)
-        job = job._replace(flow=steps.flow_of(steps.THEMES[self.theme][draft.flow], draft.queue, self.clock_ms))
+        job = job._replace(flow=steps.flow_of(steps.kind_of(self.theme, draft.flow, number), draft.queue, self.clock_ms))
         self.sent.append(job)
         return job
 
@@ -248,7 +267,7 @@ class Fleet:
 
     def _enqueue(self, jobs: list[NewJob], fate: Fate) -> None:
         expected = self._model(fate, lambda: self.model.enqueue(jobs))
-        assert self._real(fate, self.store.enqueue(jobs)) == expected
+        assert decoded(self._real(fate, self.store.enqueue(jobs))) == expected
 
     def _claim(self, worker: str, fate: Fate, *, block: bool, pause_ms: float) -> None:
         asked = self.asked[worker]
@@ -276,7 +295,7 @@ class Fleet:
 
     def _check_delivery(self, worker: str, token: str, delivery: Delivery) -> None:
         job = self.model.jobs[delivery.id.decode()]
-        assert (delivery.record, delivery.queue.decode(), int(delivery.rank)) == (job.record, job.queue, job.rank)
+        assert (delivery.record, delivery.queue.decode(), int(delivery.rank)) == (job.record, job.queue, self.model.strict_rank(job))
         run = read_run(delivery.run)
         assert (run.token, run.worker, run.rank, run.started_ms) == (token, worker, job.rank, job.started_ms)
         assert (run.deliveries, run.attempts, run.losses, run.flow) == (job.deliveries, job.attempts, job.losses, job.flow)
@@ -312,12 +331,23 @@ class Fleet:
             children = [] if of_this else children
             words = ("p3", "r7") if draft.has_begun and draft.code not in "gw" else ("", "")
             if draft.code == "w":
-                payload = (steps.flow_of("cw,rw,x5000", grant.lease.queue, self.clock_ms)).encode()
+                payload = self._other_gates(grant.lease).encode()
             verdicts.append(Verdict(*grant.lease, draft.code, draft.delay_ms, payload, grant.label, *words, of_this, draft.gates))
         self.batches.append((worker, verdicts))
         self._settle(worker, verdicts, fate)
+
+    def _other_gates(self, lease: Lease) -> str:
+        """Return the flow of a job with the gates that the code of its worker declares."""
+        job = self.model.jobs.get(lease.id)
+        kept = [item for item in (job.flow if job else "-").split(",") if item[0] not in "cr-"]
+        return ",".join([steps.flow_of("cw,rw", lease.queue, self.clock_ms), *kept])
 
     def _settle(self, worker: str, verdicts: list[Verdict], fate: Fate) -> None:
         self.guard.settle(verdicts)
         expected = self._model(fate, lambda: self.model.settle(worker, verdicts))
         assert self._real(fate, self.store.settle(worker, verdicts)) == expected
+
+
+def decoded(codes: Sequence[int | bytes]) -> list[int | str]:
+    """Return codes as the model has them."""
+    return [code.decode() if isinstance(code, bytes) else code for code in codes]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.state import gates_of, lane_of_gate, lanes_of_gate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from angelrt.store import Verdict
-    from tests.state import State
+    from tests.state import Queue, State, Waiter
 
 SLACK_SLICES: Final = 2
 """Tokens come back at most so many slices (1/64 of a window) after their window."""
@@ -36,6 +37,7 @@ class Guard:
         self._before: State | None = None
         self._grants: list[Grant] = []
         self._deliveries: dict[str, int] = {}
+        self._latest_ms = 0.0
 
     def settle(self, verdicts: Sequence[Verdict]) -> None:
         """Note what verdicts will tell of tokens, those on runs that are valid."""
@@ -51,9 +53,11 @@ class Guard:
     def breaches(self, state: State, now_ms: float) -> list[str]:
         """Name every claim that does not hold after this step."""
         new = self._new_grants(state)
+        self._latest_ms = max(now_ms, self._latest_ms)  # a mark that was of the present before the clock jumped back is no later than that
         found = [*self._too_many_tokens(state, new), *self._too_many_holders(state), *self._overtaken(state), *self._late(state, now_ms)]
         self._before = state
-        self._deliveries = {job_id: state.run(job_id).deliveries for job_id in state.runs}
+        kept = {job_id: number for job_id, number in self._deliveries.items() if job_id in state.jobs}  # one that failed may be replayed
+        self._deliveries = kept | {job_id: state.run(job_id).deliveries for job_id in state.runs}
         return found
 
     # -- never more tokens than the limit in any window ----------------------------------------------------------------------------
@@ -106,10 +110,15 @@ class Guard:
             if stored.startswith(b"!") or run.deliveries == self._deliveries.get(job_id, 0):
                 continue
             lanes = {lane_of_gate(gate.name): gate.name for gate in gates_of(run.flow)}
-            for queue in state.queues.values():
-                for waiter in queue.lanes:
+            for name, queue in state.queues.items():
+                for waiter in self._waiters(name, queue):
                     if waiter.lane in lanes and waiter.rank < run.rank:
                         yield f"{job_id} was let through {lanes[waiter.lane]} before {waiter.id}, which waited there and comes first"
+
+    def _waiters(self, name: str, queue: Queue) -> Iterable[Waiter]:
+        """Where tenants take turns, who waited for a gate has had its turn, and who has just come there has not."""
+        before = self._before.queues.get(name) if self._before else None
+        return [waiter for waiter in queue.lanes if waiter in before.lanes] if before and (before.turns or queue.turns) else queue.lanes
 
     # -- no free place beside a waiter ---------------------------------------------------------------------------------------------
 
@@ -126,11 +135,11 @@ class Guard:
                 limit, mark_ms = state.limit(gate.name), queue.opens.get(lane)
                 if limit and gate.is_rate:
                     most, window_ms, burst = limit
-                    taken = self._taken(gate.name, now_ms - window_ms - SLACK_SLICES * (window_ms // 64), now_ms)
+                    taken = self._taken(gate.name, now_ms - window_ms - SLACK_SLICES * (window_ms // 64), math.inf)
                     is_free = burst == most and taken + gate.cost <= most
                 else:
                     is_free = not limit or sum(of_lane == lane for of_lane, _ in state.holders) < limit[0]
-                if is_free and (mark_ms is None or mark_ms > now_ms):
+                if is_free and (mark_ms is None or mark_ms > self._latest_ms):
                     yield f"{job_id} waits in queue {name} for {gate.name}, which is free, and its lane is looked at {mark_ms or 'never'}"
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 from redis import Redis
 
 from angelrt.link import Link, LinkLost
+from angelrt.scripts import SCRIPTS
+from tests.scripts.faults import FaultyLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +35,21 @@ class LossyLink(Link):
             self.on_loss()
             raise LinkLost(fate)
         return replies
+
+
+class BreakingLink(LossyLink, FaultyLink):
+    """A lossy link on which a script may also break off before its n-th command, and counts as lost."""
+
+    async def call(self, *commands: Sequence[Any]) -> list[Any]:
+        """Send commands, the script among them perhaps broken, and return their replies, or raise LinkLost."""
+        sha = next((command[1] for command in commands if command[0] == "EVALSHA"), None)
+        if sha and isinstance(self.fate, int):
+            at, self.fate = self.fate, ""
+            self.fail(_SCRIPTS[sha], at)
+        return await super().call(*commands)
+
+
+_SCRIPTS = {script.sha: script for script in SCRIPTS.values()}
 
 
 class Listener:

@@ -12,24 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tests.properties.model_claim import Serving
-from tests.properties.model_gates import Gates, is_gate
-from tests.properties.model_parts import (
-    DEFAULT_PRIORITY,
-    ENDED,
-    HISTORY_MAX,
-    NOTHING,
-    WAITING,
-    Claimed,
-    Ended,
-    Event,
-    Job,
-    Keep,
-    Outcome,
-    expires_ms,
-    is_asked,
-    rank_of,
-    with_item,
-)
+from tests.properties.model_moves import Moves
+from tests.properties.model_parts import ENDED, WAITING, Claimed, Event, Keep, Outcome, expires_ms, is_asked, with_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,21 +29,17 @@ LETTERS: Final = {"completed": "c", "failed": "f", "cancelled": "k"}
 
 
 @dataclass
-class Model(Gates):
+class Model(Moves):
     """A whole partition."""
 
     keeps: dict[str, Keep] = field(default_factory=dict)
     beats: dict[str, float] = field(default_factory=dict)
     workers: dict[str, bytes] = field(default_factory=dict)
-    watchers: dict[str, list[str]] = field(default_factory=dict)
-    news: list[tuple[str, str]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    events: list[Event] = field(default_factory=list)
 
     # -- verbs ---------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, new: Sequence[NewJob]) -> list[int]:
-        """Store each job once; 1 for one that stands as sent, 0 for an id that belongs to another record."""
+    def enqueue(self, new: Sequence[NewJob]) -> list[int | str]:
+        """Store each job once; 1 for one that stands as sent, 0 for an id of another record, or what stands in its way."""
         codes = self._store(new)
         self.events.append(Event("enqueue", "-", len(new)))
         self.end_call()
@@ -102,10 +82,12 @@ class Model(Gates):
                 written.add(verdict.id)
         accepted = [verdict for verdict, code in zip(verdicts, codes, strict=True) if code == 1]
         ended = Counter(self._apply(verdict) for verdict in accepted)
+        self.coming_back = {verdict.id for verdict in accepted}
         for verdict in accepted:
             if verdict.code in ENDED and verdict.children:
-                self._store(verdict.children)
+                self._store(verdict.children, are_children=True)
                 self.queues |= {queue for one in verdicts for queue in (one.queue, *(child.queue for child in one.children))}
+        self.coming_back.clear()
         self.refund()
         for place in LETTERS:
             self._forget(place, min(2 * ended[place], FORGET_MAX) if verdicts else FORGET_MAX)  # twice, so that the number comes down
@@ -137,7 +119,7 @@ class Model(Gates):
             if job is None:
                 codes.append(-1)
             elif job.place in WAITING:
-                self._cancel(job_id, f"k{who}")
+                self.cancel_waiting(job_id, f"k{who}")
                 codes.append(1)
             elif job.place == "leased":
                 job.flow = job.flow if is_asked(job.flow) else with_item(job.flow, f"k{who}")
@@ -187,112 +169,7 @@ class Model(Gates):
             answers.append((code, job.outcome if job and code in LETTERS.values() else None))
         return answers
 
-    # -- moves ---------------------------------------------------------------------------------------------------------------------
-
-    def _store(self, new: Sequence[NewJob]) -> list[int]:
-        self.queues |= {job.queue for job in new}
-        codes: list[int] = []
-        for one in new:
-            known = self.jobs.get(one.id)
-            codes.append(int(known is None or known.record == one.record))
-            if known is None:
-                self.jobs[one.id] = job = Job(one.id, one.record, one.blob, one.queue, "", 0, DEFAULT_PRIORITY)
-                job.priority = DEFAULT_PRIORITY if one.priority is None else one.priority
-                job.flow = one.flow or NOTHING
-                self._place(job, self._due_ms(one.when))
-                self.counts[f"{one.queue}|{job.actor}|sent"] += 1
-        return codes
-
-    def _due_ms(self, when: str) -> float:
-        if not when:
-            return self.now_ms
-        return self.now_ms + float(when) if when.startswith("+") else float(when)
-
-    def _place(self, job: Job, due_ms: float) -> None:
-        """Put a job that is new into ready, into the lane of a gate that is closed, or into delayed until it is due."""
-        if due_ms > self.now_ms:
-            self._delay(job, due_ms)
-        else:
-            job.rank = rank_of(job.priority, self.now_ms)
-            closed = self.first_closed(job, set())
-            if closed:
-                self.stand_in(job, closed[0])
-                self.look_again(job.queue, closed[0], closed[1])
-            else:
-                self._make_ready(job, job.rank)
-                self.wakes.add(job.queue)
-        job.watched_ms = expires_ms(job.flow)
-        if job.watched_ms is not None:
-            self.wakes.add(job.queue)
-
-    def _delay(self, job: Job, due_ms: float) -> None:
-        due_ms = math.ceil(due_ms)
-        if all(due_ms < other.score for other in self._in(job.queue, "delayed")):
-            self.wakes.add(job.queue)
-        job.place, job.score = "delayed", due_ms
-
-    def _make_ready(self, job: Job, rank: int) -> None:
-        job.place, job.score, job.rank = "ready", rank, rank
-
-    def _move_on(self, queue: str) -> int:
-        """Drop what was not begun in time; make ready what is due, at the rank of that time, and what no worker holds, at its old rank."""
-        late = [job_id for job_id, job in self.jobs.items() if job.queue == queue and (job.watched_ms or math.inf) <= self.now_ms]
-        for job_id in late:
-            self.counts[f"{queue}|{self.jobs[job_id].actor}|expired"] += 1
-            self._cancel(job_id, "e")
-        due = [job for job in self._in(queue, "delayed") if job.score <= self.now_ms]
-        for job in due:
-            self._make_ready(job, rank_of(job.priority, job.score))
-        expired = [job_id for job_id, job in self.jobs.items() if self._is(job, queue, "leased") and job.score <= self.now_ms]
-        self._give_back(expired, "l")
-        return len(due) + len(expired)
-
-    def _cancel(self, job_id: str, why: str) -> None:
-        """End a job that waits; at a gate, the next in line may need less than it did."""
-        job = self.jobs[job_id]
-        job.flow = with_item(job.flow, why)
-        self.counts[f"{job.queue}|{job.actor}|cancelled"] += 1
-        lane = job.lane if job.place == "lane" else ""
-        self._end(job_id, "cancelled", b"")
-        if is_gate(lane):
-            self.open_lanes(lane, [job.queue])
-
-    def _end(self, job_id: str, place: str, payload: bytes) -> None:
-        job = self.jobs[job_id]
-        job.outcome = job.outcome_of(payload)
-        job.settled_by = job.token
-        job.token, job.watched_ms = "", None
-        job.place, job.score = place, round(self.now_ms)
-        self.news += [(f"ended:{client}", job_id) for client in self.watchers.pop(job_id, [])]
-
-    def _give_back(self, ids: Iterable[str], how: str) -> None:
-        """Let jobs wait again that nobody holds; one that was asked to stop ends instead."""
-        for job_id in ids:
-            job = self.jobs[job_id]
-            self.leave(job)
-            if how == "l":
-                job.losses += 1
-                self.counts[f"{job.queue}|*|lost"] += 1
-            else:
-                job.attempts -= 1
-            self._close_run(job, how)
-            if is_asked(job.flow):
-                self.counts[f"{job.queue}|*|cancelled"] += 1
-                self._end(job_id, "cancelled", b"")
-            else:
-                self._make_ready(job, job.rank)
-
-    def _close_run(self, job: Job, how: str) -> None:
-        job.history = (Ended(how, job.started_ms, round(self.now_ms), job.worker), *job.history)[:HISTORY_MAX]
-        job.token = ""
-
-    def lease(self, job: Job, worker: str, token: str, lease_ms: int) -> None:
-        """Give a job to a worker; from now on it has begun, and its time does not run out any more."""
-        job.place, job.score = "leased", math.floor(self.now_ms + lease_ms)
-        job.token, job.worker, job.settled_by, job.watched_ms = token, worker, "", None
-        job.started_ms = round(self.now_ms)
-        job.deliveries += 1
-        job.attempts += 1
+    # -- verdicts ------------------------------------------------------------------------------------------------------------------
 
     def _code(self, verdict: Verdict) -> int:
         job = self.jobs.get(verdict.id)
@@ -326,7 +203,7 @@ class Model(Gates):
         if code in "xw" and not has_begun:
             job.watched_ms = expires_ms(job.flow)
         job.settled_by = job.token
-        self._close_run(job, "x" if code == "w" else code)
+        job.close_run("x" if code == "w" else code, round(self.now_ms))
         if verdict.delay_ms > 0 and code not in "xw":
             self._delay(job, self.now_ms + verdict.delay_ms)
         else:
@@ -348,7 +225,3 @@ class Model(Gates):
             if age_ms < FLOOR_MS or (age_ms < keep.age_ms and position >= surplus):
                 break
             del self.jobs[job_id]
-
-    def _held(self, worker: str, token: str = "") -> list[str]:
-        held = [job_id for job_id, job in self.jobs.items() if job.token and job.worker == worker and token in ("", job.token)]
-        return sorted(held, key=str.encode)

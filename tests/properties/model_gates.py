@@ -59,7 +59,7 @@ class Gates:
         if verb == "pause":
             self.paused.add(what)
         elif verb == "resume":
-            self.paused.discard(what)
+            self.paused -= {what, f"d{what}"}
             if what[0] == "q":
                 self.wakes |= {what[1:]} & self.queues
             else:
@@ -234,7 +234,7 @@ class Gates:
         jobs = [job for job in self.jobs.values() if job.queue in queues]
         times = [job.score for job in jobs if job.place in ("delayed", "leased")]
         times += [job.watched_ms for job in jobs if job.watched_ms is not None]
-        return min([*times, *self._next_opens(queues)], default=-1)
+        return math.ceil(min([*times, *self._next_opens(queues)], default=-1))
 
     def next_open_ms(self, queues: Sequence[str]) -> float:
         """Return when the lane of a gate is looked at by time alone; -1 for never."""

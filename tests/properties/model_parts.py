@@ -185,3 +185,8 @@ class Job:
         """Return what its run leaves behind."""
         counters = (self.deliveries, self.attempts, self.losses, self.started_ms)
         return Outcome(self.token, self.worker, *counters, self.flow, self.history, payload)
+
+    def close_run(self, how: str, ended_ms: int) -> None:
+        """Note how its run ended, and give its token up."""
+        self.history = (Ended(how, self.started_ms, ended_ms, self.worker), *self.history)[:HISTORY_MAX]
+        self.token = ""

@@ -13,7 +13,7 @@ from tests.properties.model_parts import DEFAULT_PRIORITY, NOTHING, PRIORITY_STE
 if TYPE_CHECKING:
     from collections import Counter
 
-    from tests.properties.model import Model
+    from tests.properties.model_lives import Lives
     from tests.properties.model_parts import Job
     from tests.state import State
 
@@ -52,9 +52,11 @@ class Partition(NamedTuple):
     watchers: dict[str, list[str]]
     counts: Counter[str]
     events: list[Event]
+    uniques: dict[str, str]
+    schedules: dict[str, str]
 
 
-def expected(model: Model) -> Partition:
+def expected(model: Lives) -> Partition:
     """Return what should be seen, by the model."""
     return Partition(
         jobs={job_id: _expected_job(job) for job_id, job in model.jobs.items()},
@@ -77,6 +79,8 @@ def expected(model: Model) -> Partition:
         watchers=model.watchers,
         counts=model.counts,
         events=model.events,
+        uniques={key: holder for key in model.uniques if (holder := model.holder(key))},
+        schedules=model.schedules,
     )
 
 
@@ -94,7 +98,7 @@ def _digest(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _telling(found: dict[str, tuple[str, Counted]], model: Model) -> dict[str, Counted]:
+def _telling(found: dict[str, tuple[str, Counted]], model: Lives) -> dict[str, Counted]:
     """Return of the states of gates, given by lane, what has not passed."""
     telling: dict[str, Counted] = {}
     for lane, (rule, counted) in found.items():
@@ -113,7 +117,7 @@ def _expected_job(job: Job) -> Seen:
     return Seen(job.record, job.blob, place, job.score, job.priority, job.token, run, job.outcome, job.note)
 
 
-def seen(state: State, model: Model) -> Partition:
+def seen(state: State, model: Lives) -> Partition:
     """Return what is seen; a job that stands in several places shows all of them."""
     queues = state.queues.items()
     return Partition(
@@ -131,10 +135,19 @@ def seen(state: State, model: Model) -> Partition:
         watchers={job_id: clients.decode().split(" ") for job_id, clients in state.watch.items()},
         counts=state.stats,
         events=[Event(event.verb, event.worker, event.jobs) for event in state.events],
+        uniques={key: holder for key, stored in state.unique.items() if (holder := _holder(state, stored, model.now_ms))},
+        schedules={name: record.decode() for name, record in state.schedules.items()},
     )
 
 
-def _counted(lane: str, stored: bytes, model: Model) -> tuple[str, Counted]:
+def _holder(state: State, stored: bytes, now_ms: float) -> str:
+    """Return who has a unique key; what is stored of a job that has ended says nothing any more."""
+    job_id, _, until_ms = stored.decode().partition("\0")
+    is_held = float(until_ms) > now_ms if until_ms else job_id in state.runs and job_id in state.jobs
+    return job_id if is_held else ""
+
+
+def _counted(lane: str, stored: bytes, model: Lives) -> tuple[str, Counted]:
     """Return the rule and the state of a gate as it is stored: `hold_ms full_ms end_ms:tokens ...`."""
     hold_ms, full_ms, *slices = stored.decode().split(" ")
     rule = next((rule for rule in map(_rule, model.rules) if _digest(rule)[:8] == lane[:8]), "")

@@ -12,6 +12,7 @@ import hypothesis.strategies as st
 
 LEASE_MS: Final = 10_000
 QUEUES: Final = ("q", "q2")
+FLOWS: Final = 8
 WORKERS: Final = ("w1", "w2", "w1x")  # one name begins with another: what one holds must not be taken for the other's
 ACTORS: Final = ("a", "b", "c")
 
@@ -21,7 +22,8 @@ KEYED: Final = "a.k"
 WHOLE: Final = "all"
 DEAR: Final = "a.k/10s"
 RATE: Final = "all/10s"
-DECLARED: Final = {KEYED: "1", WHOLE: "2", DEAR: "4 10000 4", RATE: "3 10000 2"}
+LIMITED: Final = (KEYED, WHOLE, DEAR, RATE)
+DECLARED: Final = {f"{KEYED}@q": "1", f"{WHOLE}@q": "2", f"{DEAR}@q": "4 10000 4", f"{RATE}@q": "3 10000 2"}
 SPECS: Final = {
     KEYED: ("1", "2", "3", ""),
     WHOLE: ("1", "2", "4", ""),
@@ -29,15 +31,39 @@ SPECS: Final = {
     RATE: ("3 10000 2", "1 10000 1", "8 10000 3", "5 10000 5", ""),
 }
 PAUSES: Final = ("qq", "aa", "ab", f"g{KEYED}@q=1", f"g{RATE}@q=", f"g{DEAR}@q=1")
+DRAINS: Final = ("qq", "aa", f"g{KEYED}@q=1")
 THEMES: Final[dict[str, tuple[str, ...]]] = {
     "places": ("", "ck1", "ck1", "ck2", "cw", "cw,ck1", "ck1,cw", "ck1,x5000"),
     "tokens": ("", "rk*1", "rk*1", "rk*2", "rk*3", "rk*3", "rk*4", "rk*9"),
     "rates": ("", "rw", "rw", "rw", "rk*3,rw", "rk*1", "rw,x5000", "rk*4,x40"),
     "all": ("", "x40", "ck1", "cw", "rk*2", "rw", "ck1,rk*2", "rw,cw"),
+    "same": ("uk*f*e", "uk*f*r", "uk*f*j", "us*s*r", "us*s*e,x5000", "um*5000*e", "um*5000*r,ck1", "us*s*r,ck1"),
     "nothing": ("",) * 8,
 }
 """What may hold the jobs of one history back, in short; `xMS` is so many milliseconds from now. Few kinds, so that jobs meet."""
-_ITEMS: Final = {"ck1": f"c{KEYED}@%s=1", "ck2": f"c{KEYED}@%s=2", "cw": f"c{WHOLE}@%s=", "rk": f"r{DEAR}@%s=1", "rw": f"r{RATE}@%s="}
+TURNS: Final[dict[str, tuple[str, ...]]] = {
+    "turns": ("", "tann", "tann", "tbob", "tbob", "teve", "tann", "teve"),
+    "ages": ("", "", "tann", "tbob", "ck1", "x5000", "us*s*r", "tann,x5000"),
+    "lanes": (*(f"ck{key}" for key in range(1, 13)), "ck1", "ck2", "cw", "tann"),
+    "mixed": ("ck1", "tann,ck1", "uk*f*r,tbob", "us*s*r,cw", "tann,x5000", "ck2,tbob", "cw,ck1", ""),
+    "same": THEMES["same"],
+    "places": THEMES["places"],
+}
+"""The same for histories in which tenants take turns and scripts break off."""
+_RULES_OF_TURNS: Final = {"weight q bob": "3", "weight q eve": "0.5", "weight q2 ann": "2"}
+MORE_RULES: Final = {"turns": _RULES_OF_TURNS, "mixed": _RULES_OF_TURNS, "ages": {"aging q": "5000"}}
+_ITEMS: Final = {
+    **{f"ck{key}": f"c{KEYED}@%s={key}" for key in range(1, 13)},
+    "cw": f"c{WHOLE}@%s=",
+    "rk": f"r{DEAR}@%s=1",
+    "rw": f"r{RATE}@%s=",
+}
+
+
+def kind_of(theme: str, pick: int, number: int) -> str:
+    """Return what may hold the job of this number back, in short."""
+    kinds = (THEMES | TURNS)[theme]
+    return kinds[(pick + FLOWS * (number % 2)) % len(kinds)]
 
 
 def flow_of(short: str, queue: str, now_ms: float) -> str:
@@ -45,11 +71,17 @@ def flow_of(short: str, queue: str, now_ms: float) -> str:
     items: list[str] = []
     for item in filter(None, short.split(",")):
         name, star, cost = item.partition("*")
-        items.append(f"x{now_ms + int(item[1:]):.0f}" if item[0] == "x" else _ITEMS[name] % queue + star + cost)
+        if item[0] == "x":
+            items.append(f"x{now_ms + int(item[1:]):.0f}")
+        elif item[0] in "tp":
+            items.append(item)
+        else:
+            items.append((_ITEMS.get(name) or f"{name}@%s") % queue + star + cost)
     return ",".join(items)
 
 
-Fate = Literal["", "request lost", "reply lost"]
+Fate = Literal["", "request lost", "reply lost"] | int
+"""What becomes of the next call; a number is the command before which its script breaks off, and then it is sent again."""
 Step = tuple[str, dict[str, Any]]
 
 
@@ -80,7 +112,7 @@ picks = st.integers(0, 999)
 fates = st.sampled_from(("", "", "", "", "request lost", "reply lost"))
 workers = st.sampled_from(WORKERS)
 queue_lists = st.sampled_from((QUEUES, QUEUES[::-1], QUEUES[:1], QUEUES[1:]))
-pauses_ms = st.sampled_from((0.125, 1.0, 50.0, 3_000.0, LEASE_MS + 0.125, 63_000.0, 65_000.0))
+pauses_ms = st.sampled_from((-40.0, 0.125, 1.0, 50.0, 3_000.0, LEASE_MS + 0.125, 63_000.0, 65_000.0))
 job_drafts = st.sampled_from(
     [
         JobDraft(*parts)
@@ -91,7 +123,7 @@ job_drafts = st.sampled_from(
             (None, None, None, 0, 3, 9),
             ("", "", "", "+0", "+40", "+5000", "+12000", "at past", "at soon"),
             (False, False, False, True),
-            range(8),
+            range(FLOWS),
         )
     ]
 )
@@ -116,6 +148,7 @@ ARGUMENTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "fate": fates,
     },
     "enqueue_again": {"some": st.lists(st.tuples(picks, st.booleans(), job_drafts), min_size=1, max_size=3), "fate": fates},
+    "explain": {"actors": st.sampled_from(("abc", "abc", "a", "bc"))},
     "watch": {"client": st.sampled_from(("c1", "c2")), "chosen": st.lists(picks, min_size=1, max_size=4), "fate": fates},
     "beat": {"worker": workers, "processed": st.integers(0, 2), "actors": st.sampled_from(("", "a", "bc", "abc")), "fate": fates},
     "claim": {
@@ -146,8 +179,9 @@ ARGUMENTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
     "control": {
         "change": st.sampled_from(
             [("pause", what) for what in PAUSES]
+            + [("pause", f"d{what}") for what in DRAINS]
             + [("resume", what) for what in PAUSES] * 2
-            + [(verb, f"{rule}@{queue}") for verb in ("declare", "limit") for rule in DECLARED for queue in ("q", "q", "q2")]
+            + [(verb, f"{rule}@{queue}") for verb in ("declare", "limit") for rule in LIMITED for queue in ("q", "q", "q2")]
         ),
         "pick": picks,
         "fate": fates,
@@ -159,6 +193,19 @@ ARGUMENTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "queues": queue_lists,
         "fate": fates,
     },
+    "replay": {
+        "chosen": st.lists(st.tuples(picks, st.sampled_from(("as it is", "as it is", "edited")), job_drafts), min_size=1, max_size=3),
+        "is_late": st.sampled_from((False, False, False, True)),
+        "fate": fates,
+    },
+    "purge": {"chosen": st.lists(picks, min_size=1, max_size=3), "is_late": st.sampled_from((False, False, True)), "fate": fates},
+    "schedule": {
+        "change": st.sampled_from(("go on", "go on", "go on", "pause", "remove", "too late")),
+        "occurrences": st.lists(st.tuples(st.integers(0, 5), job_drafts), max_size=3),
+        "previous": st.lists(st.integers(0, 5), min_size=1, max_size=3),
+        "how": st.sampled_from(("", "", "d", "once")),
+        "fate": fates,
+    },
     "expire_worker": {
         "worker": workers,
         "died": st.booleans(),
@@ -166,8 +213,28 @@ ARGUMENTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "fate": fates,
     },
 }
-WEIGHTS: Final = {"claim": 6, "settle": 4, "enqueue": 3, "beat": 2, "cancel": 2, "control": 2, "pass_time": 3}
-_of_name: Final = {name: st.tuples(st.just(name), st.fixed_dictionaries(arguments)) for name, arguments in ARGUMENTS.items()}
-steps: st.SearchStrategy[Step] = st.sampled_from([name for name in ARGUMENTS for _ in range(WEIGHTS.get(name, 1))]).flatmap(
-    _of_name.__getitem__
-)
+WEIGHTS: Final = {
+    "claim": 6,
+    "explain": 2,
+    "settle": 4,
+    "enqueue": 3,
+    "beat": 2,
+    "cancel": 2,
+    "control": 2,
+    "pass_time": 3,
+    "replay": 2,
+    "schedule": 2,
+}
+BREAKS: Final = st.sampled_from(("", "", "", "", "", "request lost", "reply lost", *range(1, 41)))
+
+
+def _any_step(fates: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
+    of_name = {
+        name: st.tuples(st.just(name), st.fixed_dictionaries(arguments | ({"fate": fates} if "fate" in arguments else {})))
+        for name, arguments in ARGUMENTS.items()
+    }
+    return st.sampled_from([name for name in ARGUMENTS for _ in range(WEIGHTS.get(name, 1))]).flatmap(of_name.__getitem__)
+
+
+steps: st.SearchStrategy[Step] = _any_step(fates)
+steps_that_break: st.SearchStrategy[Step] = _any_step(BREAKS)

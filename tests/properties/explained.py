@@ -1,0 +1,133 @@
+"""What explain says of every job that waits, beside what the next claim does: on a copy of the namespace, so that neither changes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from angelrt import scripts
+from angelrt.keys import Keys
+from angelrt.store import Store, evalsha
+from angelrt.views import read_run
+from tests.state import gates_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from angelrt.link import Link
+    from angelrt.scripts import Script
+
+READS: Final = 4
+OPENS_MAX: Final = 8
+"""A claim looks at so many lanes of gates; where more are open, somebody else may be first."""
+
+
+class Told(NamedTuple):
+    """What explain tells of a job, by what it stands in line, in which lane (empty for ready), and its gates."""
+
+    id: str
+    rank: float
+    lane: str
+    gates: frozenset[str]
+    facts: dict[str, list[str]]
+
+    def is_held(self, now_ms: float) -> bool:
+        """Whether something holds it until time passes or somebody acts; a gate that is open for those before it holds nobody."""
+        opens_at = float(self.facts["gate"][2]) if "gate" in self.facts else 0
+        return "paused" in self.facts or "missing" in self.facts or opens_at < 0 or opens_at > now_ms
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is named that it waits for, but its turn."""
+        return not {"paused", "missing", "gate"} & self.facts.keys()
+
+    @property
+    def order(self) -> tuple[float, bytes]:
+        """By what it stands in line."""
+        return self.rank, self.id.encode()
+
+
+class Copy:
+    """A second namespace, which is made what the first one is as often as somebody asks."""
+
+    def __init__(self, link: Link, url: str, keys: Keys, queues: Sequence[str]) -> None:
+        """Name it."""
+        self._call = link.call
+        self._queues = queues
+        self._first, self._second = keys, Keys(f"{keys.namespace}-copy")
+        self._store = Store(url, self._second)
+        self._store.link = link
+
+    def every(self) -> list[str]:
+        """Return all keys that it may have."""
+        return self._second.every(self._queues)
+
+    async def breaches(self, now_ms: float, actors: str) -> list[str]:
+        """Name each way in which a claim of one job, by a worker of these actors, is not what explain says."""
+        known = "\0".join(("", *actors, "")).encode()
+        found: list[str] = []
+        told = await self._explain(now_ms, known)
+        options: dict[str, Any] = {"lease_ms": 1_000, "capacity": 1, "free": 1, "actors": known, "block": False}
+        self._store.clock = lambda: now_ms
+        for queue in self._queues:
+            claimed = await self._store.claim(self._store.link, "wx", "tx", queues=[queue], **options)
+            jobs, opens, turns = told[queue]
+            leased = [delivery.id.decode() for delivery in claimed.deliveries]
+            found += _breaches(jobs, leased, now_ms, is_crowded=opens > OPENS_MAX, by_turns=turns > 0)
+        return found
+
+    async def _explain(self, now_ms: float, known: bytes) -> dict[str, tuple[list[Told], int, int]]:
+        """Return what is told of those that wait in each queue, once time has moved what it moves."""
+        sources = [key for key in self._first.every(self._queues) if ":stats:" not in key]
+        targets = [key for key in self._second.every(self._queues) if ":stats:" not in key]
+        copies = [["COPY", source, target] for source, target in zip(sources, targets, strict=True)]
+        tick = self._command(scripts.TICK, self._queues, now_ms)
+        reads = [
+            command
+            for queue in self._queues
+            for ready, _, _, lanes, opens, _, _, turns in [self._second.queue(queue)]
+            for command in (["ZRANGE", ready, 0, -1], ["ZRANGE", lanes, 0, -1], ["ZCOUNT", opens, 0, now_ms], ["ZCARD", turns])
+        ]
+        replies = (await self._call(["UNLINK", *targets], *copies, tick, *reads))[-len(reads) :]
+        waiting: list[tuple[str, bytes, bytes]] = []
+        for number, queue in enumerate(self._queues):
+            ready, lanes, *_ = replies[READS * number : READS * (number + 1)]
+            waiting += [(queue, job_id, b"") for job_id in ready]
+            waiting += [(queue, job_id, lane) for lane, _, job_id in (member.split(b"\0", 2) for member in lanes)]
+        explains = [self._command(scripts.EXPLAIN, [queue], now_ms, job_id, known) for queue, job_id, _ in waiting]
+        told: dict[str, tuple[list[Told], int, int]] = {
+            queue: ([], *replies[READS * n + 2 : READS * n + 4]) for n, queue in enumerate(self._queues)
+        }
+        for (queue, job_id, lane), reply in zip(waiting, await self._call(*explains) if explains else [], strict=True):
+            told[queue][0].append(_told(job_id.decode(), lane.decode(), reply))
+        return told
+
+    def _command(self, script: Script, queues: Sequence[str], now_ms: float, *arguments: Any) -> list[Any]:
+        keys = [key for queue in queues for key in self._second.queue(queue)]
+        return evalsha(self._second, script, keys, [f"{now_ms:.3f}", *arguments], now_ms)
+
+
+def _order(told: Told) -> tuple[float, bytes]:
+    return told.order
+
+
+def _told(job_id: str, lane: str, reply: list[bytes]) -> Told:
+    words = iter(word.decode() for word in reply[6:])
+    facts = {name: [next(words) for _ in range(int(next(words)))] for name in words}
+    gates = gates_of(read_run(reply[4]).flow) if reply[4] else ()
+    return Told(job_id, float(reply[2]), lane, frozenset(gate.name for gate in gates), facts)
+
+
+# Where tenants take turns, what stands in the lane of a gate or of an actor has had its turn and goes before them.
+def _breaches(jobs: list[Told], leased: list[str], now_ms: float, *, is_crowded: bool, by_turns: bool) -> Iterator[str]:
+    by_id = {told.id: told for told in jobs}
+    held = [told for told in jobs if told.is_held(now_ms)]
+    # Who is held at a gate, and has not come to it yet, goes before those that may pass it: they wait for its sake.
+    free = [told for told in jobs if told.is_free and not any(one.order < told.order and one.gates & told.gates for one in held)]
+    for told in map(by_id.__getitem__, leased):
+        if told.is_held(now_ms):
+            yield f"explain says that {told.id} is held: {told.facts}, and a claim leased it"
+        first = min((other for other in free if not by_turns or other.lane == told.lane), key=_order, default=told)
+        if first.order < told.order and not is_crowded:
+            yield f"a claim leased {told}, and explain says that nothing holds one that comes first: {first}"
+    if free and not leased and not is_crowded:
+        yield f"explain says that nothing holds {[told.id for told in free]}, and a claim leased nothing"
