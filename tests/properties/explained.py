@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from angelrt import scripts
@@ -33,7 +34,7 @@ class Told(NamedTuple):
     def is_held(self, now_ms: float) -> bool:
         """Whether something holds it until time passes or somebody acts; a gate that is open for those before it holds nobody."""
         opens_at = float(self.facts["gate"][2]) if "gate" in self.facts else 0
-        return "paused" in self.facts or "missing" in self.facts or opens_at < 0 or opens_at > now_ms
+        return "paused" in self.facts or "missing" in self.facts or opens_at < 0 or opens_at > math.ceil(now_ms)
 
     @property
     def is_free(self) -> bool:

@@ -48,7 +48,7 @@ class LivesFleet(Fleet):
 
     def _replayed(self, job_id: str, draft: JobDraft, *, is_edited: bool) -> NewJob:
         job = self.model.jobs[job_id]
-        new = self._new_job(draft)._replace(id=job_id, queue=job.queue, priority=None)
+        new = self._new_job(draft._replace(queue=job.queue))._replace(id=job_id, priority=None)
         if not is_edited:
             return new._replace(record=b"", blob=None, flow="")
         record = write_record(job.actor, f"{len(self.sent):04}", {}, b"" if draft.is_long else SHORT)
