@@ -113,9 +113,10 @@ class Protocol:
         holds = self.fence(s, t)
         end: tuple[Write, ...] = ({"closed": t}, {"ended": TRUE}, {"token": z3.IntVal(NONE)}, {"leased": FALSE})
         yield Script("settle: completed or failed", holds, end, t, is_final=True)
-        back: tuple[Write, ...] = ({"delayed": TRUE}, {"token": z3.IntVal(NONE), "closed": t}, {"leased": FALSE})
-        yield Script("settle: retry or snooze", holds, back, t)
-        yield Script("settle: handed back", holds, ({"ready": TRUE}, {"token": z3.IntVal(NONE), "closed": t}, {"leased": FALSE}), t)
+        void: tuple[Write, ...] = ({"token": z3.IntVal(NONE), "closed": t}, {"leased": FALSE})
+        yield Script("settle: retry", holds, ({"closed": t}, {"delayed": TRUE}, *void), t)
+        yield Script("settle: snooze", holds, ({"delayed": TRUE}, *void), t)
+        yield Script("settle: handed back", holds, ({"ready": TRUE}, *void), t)
         yield Script("settle again", z3.And(s.closed == t, s.token == NONE, t > NONE), ({"leased": FALSE},))
 
     def fence(self, s: State, t: Any) -> Any:

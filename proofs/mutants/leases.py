@@ -73,7 +73,7 @@ class LeaseFirst(Protocol):
     """A verdict removes the lease before the job is in its next place."""
 
     def settle(self, s: State, t: Any) -> Iterator[Script]:
-        return reordered(super().settle(s, t), "settle: retry or snooze", (2, 0, 1))
+        return reordered(super().settle(s, t), "settle: snooze", (2, 0, 1))
 
 
 class TokenLast(Protocol):
