@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 
-from . import breaks, check, explore
+from . import breaks, check, explore, prove
 from .mutants.rules import MUTANTS
 from .world import LARGE, SMALL
 
 if __name__ == "__main__":
     begun = time.perf_counter()
-    wrong = check.run((*SMALL, *LARGE), MUTANTS)
+    wrong = prove.main()
+    wrong += check.run((*SMALL, *LARGE), MUTANTS)
     wrong += explore.main(()) + breaks.main()
     print(f"{'sound' if not wrong else 'NOT SOUND'}, {time.perf_counter() - begun:.0f} s")
     sys.exit(min(wrong, 1))

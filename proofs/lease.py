@@ -1,8 +1,8 @@
 """The lease protocol of one job for a prover: any number of workers, tokens, retries and repeated calls, and any time.
 
-A step is one call of a script, or any beginning of it: each script is a list of writes, and one that breaks off has done the first of them.
-Who presents a token is free: whatever was ever answered may be presented again, by whomever and whenever. Time is free, too: a lease may end
-before any step.
+A step is one call of a script, or any beginning of it: each script is a list of writes, and one that breaks off has done the first of
+them. Who presents a token is free: whatever was ever answered may be presented again, by whomever and whenever. Time is free, too: a lease
+may end before any step.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def after(state: State, script: Script, writes: int) -> State:
     return replace(state, void=z3.If(given_up, z3.SetAdd(before.void, before.token), before.void))
 
 
-TRUE, FALSE = z3.BoolVal(True), z3.BoolVal(False)  # noqa: FBT003 - terms
+TRUE, FALSE = z3.BoolVal(True), z3.BoolVal(False)
 
 
 class Protocol:

@@ -1,7 +1,7 @@
 """Prove the lease protocol by induction, for any number of workers, tokens, retries and repeated calls, and for calls that break off.
 
-`python -m proofs.prove`. An invariant is proved in three parts: it holds at the beginning, each step keeps it, and what was promised follows
-from it. Each mutant must be caught twice: a step breaks the invariant, and a history from the beginning breaks a promise.
+`python -m proofs.prove`. An invariant is proved in three parts: it holds at the beginning, each step keeps it, and what was promised
+follows from it. Each mutant must be caught twice: a step breaks the invariant, and a history from the beginning breaks a promise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .lease import NONE, Protocol, Script, State, after
 from .mutants.leases import MUTANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 HISTORY_MAX: Final = 7
 """Steps of the longest history that is looked for when a mutant is to be shown wrong."""
@@ -34,7 +34,7 @@ def places(s: State) -> list[Any]:
 
 
 def promises(s: State, *, breaks: bool) -> dict[str, Any]:
-    """What is promised, by name; more of it where no call breaks off."""
+    """Return what is promised, by name; more of it where no call breaks off."""
     always = {
         "a job whose send returned is somewhere": z3.Implies(s.record, z3.Or(places(s))),
         "a token that was given up is never valid again": z3.Not(z3.IsMember(s.token, s.void)),
@@ -51,7 +51,7 @@ def promises(s: State, *, breaks: bool) -> dict[str, Any]:
 
 
 def invariant(s: State, *, breaks: bool) -> Any:
-    """What each step keeps: the promises, and what they rest on."""
+    """Return what each step keeps: the promises, and what they rest on."""
     t = z3.Int("t")
     known = z3.ForAll([t], z3.Implies(z3.IsMember(t, s.void), z3.And(z3.IsMember(t, s.issued), t > NONE)))
     parts = [*promises(s, breaks=breaks).values(), s.token >= NONE, known, s.accepted >= 0]
@@ -122,7 +122,7 @@ def prove(*, breaks: bool) -> list[str]:
     if is_refuted(z3.Implies(beginning(s), invariant(s, breaks=breaks))):
         wrong.append("the beginning")
     what = "calls may break off after any write" if breaks else "each call runs to its end"
-    print(f"lease, {what}: {count} steps, {len(promises(s, breaks=breaks))} promises: {'proved' if not wrong else wrong}", flush=True)
+    print(f"lease, {what}: {count} steps, {len(promises(s, breaks=breaks))} promises: {wrong or 'proved'}", flush=True)
     return wrong
 
 
@@ -137,7 +137,7 @@ def catch(mutant: type[Protocol]) -> bool:
     return False
 
 
-def main(_: Sequence[str] = ()) -> int:
+def main() -> int:
     """Prove, then break; 1 when a proof fails or a mutant is not caught."""
     wrong = [step for breaks in (False, True) for step in prove(breaks=breaks)]
     caught = [catch(mutant) for mutant in MUTANTS]
@@ -146,4 +146,4 @@ def main(_: Sequence[str] = ()) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

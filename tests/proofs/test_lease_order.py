@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import z3
 
-from proofs.lease import NONE, Protocol, State
+from proofs.lease import FALSE, NONE, Protocol, State
 from tests.scripts.conftest import at_once, part
 from tests.scripts.partition import LEASE_MS, verdict
 from tests.scripts.test_declared_keys import monitored
@@ -43,9 +43,8 @@ def changed(before: dict[str, Any], writes: Iterator[dict[str, Any]]) -> list[di
 
 def proved(name: str, before: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the writes of a script of the proof, applied to a job in this state."""
-    sort = z3.SetSort(z3.IntSort())
     terms = {field: z3.BoolVal(value) if isinstance(value, bool) else z3.IntVal(value) for field, value in before.items()}
-    state = State(**terms, issued=z3.EmptySet(z3.IntSort()), void=z3.Const("void", sort), accepted=z3.IntVal(0), stolen=z3.BoolVal(False))
+    state = State(**terms, issued=z3.EmptySet(z3.IntSort()), void=z3.EmptySet(z3.IntSort()), accepted=z3.IntVal(0), stolen=FALSE)
     scripts = [script for script in Protocol().scripts(state, z3.IntVal(TOKEN)) if script.name == name]
     assert [bool(z3.is_true(z3.simplify(script.when))) for script in scripts] == [True], "the proof lets this script do nothing here"
     return changed(before, ({field: plain(term) for field, term in write.items() if field in before} for write in scripts[0].writes))
@@ -58,11 +57,11 @@ def plain(term: Any) -> Any:
 
 def token_of(text: str) -> dict[str, Any]:
     """Return what a run says of tokens: the valid one, or behind `!` the one that was settled."""
-    token = text.split(" ")[0]
-    known = {"t1": TOKEN, "!t1": TOKEN, "!": NONE}[token]
-    if token == "!":
-        return {"token": NONE}
-    return {"token": NONE, "closed": known} if token.startswith("!") else {"token": known}
+    return {
+        "t1": {"token": TOKEN},
+        "!t1": {"token": NONE, "closed": TOKEN},
+        "!": {"token": NONE},
+    }[text.split(" ", maxsplit=1)[0]]
 
 
 def written(words: list[str]) -> dict[str, Any]:
