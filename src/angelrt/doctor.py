@@ -89,8 +89,13 @@ async def _permissions(store: Store) -> Finding:
         await store.tick([])
         await store.command("PUBLISH", store.keys.inbox(probe), "")
     except RedisRefused as error:
-        remedy = f"ACL SETUSER ... ~{store.keys.key('*')} &{store.keys.key('*')} +@all -@admin +info +config|get"
+        remedy = f"ACL SETUSER ... ~{store.keys.key('*')} &{store.keys.key('*')} +@all -@admin +info +client|list +config|get"
         return Finding(check="permissions", level="error", found=str(error.__cause__ or error), remedy=remedy)
+    try:
+        await store.command("CLIENT", "LIST", "ID", 1)
+    except RedisRefused:
+        found = "CLIENT LIST may not be used, so a worker that is killed is noticed only when its leases end"
+        return Finding(check="permissions", level="warning", found=found, remedy="ACL SETUSER ... +client|list")
     return Finding(check="permissions", level="ok", found="scripts, keys and channels of this namespace may be used")
 
 

@@ -206,6 +206,25 @@ class BlockingLink:
             self.close()
             raise LinkLost(str(error) or type(error).__name__) from error
 
+    def identity(self) -> tuple[str, int]:
+        """Return the run id of the server and the id of this connection there, by which others see whether it is closed.
+
+        Raises RedisRefused where the user may not ask, or the server does not tell; LinkLost as `call` does.
+        """
+        try:
+            execute = self._execute()
+            run_id, client = str(execute("INFO", "server").get("run_id", "")), int(execute("CLIENT", "ID"))
+            execute("CLIENT", "LIST", "ID", client)
+        except ResponseError as error:
+            raise RedisRefused(str(error)) from error
+        except (RedisError, OSError) as error:
+            self.close()
+            raise LinkLost(str(error) or type(error).__name__) from error
+        if not run_id:
+            message = "the server does not tell its run id"
+            raise RedisRefused(message)
+        return run_id, client
+
     def close(self) -> None:
         """Close the connection; a later call opens a new one."""
         if self._redis is not None:
@@ -213,6 +232,13 @@ class BlockingLink:
             self._redis = None
 
     def _send(self, script: Script, command: Sequence[Any]) -> Any:
+        execute = self._execute()
+        try:
+            return execute(*command)
+        except NoScriptError:
+            return execute(*as_eval(script, command))
+
+    def _execute(self) -> Callable[..., Any]:
         if self._redis is None:
             self._redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
                 self._url,
@@ -223,10 +249,7 @@ class BlockingLink:
                 single_connection_client=True,  # it connects here, not at the first command
             )
         execute: Callable[..., Any] = self._redis.execute_command  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        try:
-            return execute(*command)
-        except NoScriptError:
-            return execute(*as_eval(script, command))
+        return execute
 
 
 def _pack(command: Sequence[Any]) -> bytes:

@@ -60,6 +60,18 @@ async def nap(seconds: float) -> str:
     return "rested"
 
 
+@rt.actor()
+async def linger() -> int:
+    trace("began")
+    try:
+        while not any((TRACES.parent / name).exists() for name in ("go", f"go {os.getpid()}")):
+            await asyncio.sleep(0.02)
+    except asyncio.CancelledError:
+        trace(rt.context.why_cancelled)
+        raise
+    return os.getpid()
+
+
 @rt.actor(retry=RetryPolicy(attempts=2, base=0))
 async def leave() -> None:
     trace()
@@ -118,6 +130,10 @@ class Application:
         path = self.folder / "traces"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [(job_id, int(pid)) for kind, job_id, pid in map(str.split, lines) if kind == word]
+
+    def let_go(self, process: Process | None = None) -> None:
+        """Let the runs of `linger` end: all, or those in one process."""
+        (self.folder / ("go" if process is None else f"go {process.pid}")).touch()
 
     def close(self) -> None:
         """End what still runs and show what the processes wrote, for the report of a failed test."""

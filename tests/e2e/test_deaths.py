@@ -7,19 +7,24 @@ import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
+from redis import Redis
 
 from angelrt import JobFailed, Status
+from angelrt.worker.deaths import TRUST_S
 from tests.e2e.processes import worker_id
-from tests.worker.waiting import until
+from tests.worker.waiting import until, until_true
 
 if TYPE_CHECKING:
     from angelrt import Job, Runtime
     from tests.e2e.processes import Application, Process
+    from tests.servers import Server
 
 RESULT_S = 50
 JOBS = 150
 CONCURRENCY = 5
+IN_FLIGHT = 200
 
 
 async def stop_while_it_holds_jobs(rt: Runtime[Any], process: Process, jobs: list[Job[Any]]) -> set[str]:
@@ -33,6 +38,12 @@ async def stop_while_it_holds_jobs(rt: Runtime[Any], process: Process, jobs: lis
             return held
         process.send_signal(signal.SIGCONT)
         await asyncio.sleep(0.01)
+
+
+async def registered(rt: Runtime[Any]) -> list[dict[str, Any]]:
+    """Return what each worker says of itself."""
+    flat = await rt.client().store.command("HGETALL", rt.keys.key("workers"))
+    return [orjson.loads(info) for info in flat[1::2]]
 
 
 async def test_kill_9_of_a_worker_loses_no_job_and_every_extra_delivery_was_its_own(app: Application) -> None:
@@ -55,6 +66,83 @@ async def test_kill_9_of_a_worker_loses_no_job_and_every_extra_delivery_was_its_
     runs = Counter(job_id for job_id, _ in app.traces("began"))
     assert runs.keys() == {info.id for info in infos}
     assert {job_id for job_id, times in runs.items() if times > 1} <= held
+
+
+async def test_200_jobs_of_a_worker_that_is_killed_run_elsewhere_long_before_their_leases_end(app: Application) -> None:
+    long = {"TEST_LEASE_S": "600"}
+    killed = await app.worker("--concurrency", str(IN_FLIGHT), environment=long)
+    async with app.runtime() as rt:
+        jobs = [await rt.send("linger") for _ in range(IN_FLIGHT)]
+        await until(lambda: len(app.traces("began")) == IN_FLIGHT, "all are in flight")
+        other = await app.worker("--concurrency", str(IN_FLIGHT), environment=long)
+        assert await (await rt.send("double", {"number": 4})).result(RESULT_S) == 8, "the other worker is there"
+        killed.send_signal(signal.SIGKILL)
+        app.let_go()
+        assert await asyncio.gather(*(job.result(RESULT_S) for job in jobs)) == [other.pid] * IN_FLIGHT
+        infos = await rt.client().infos([job.id for job in jobs])
+    assert f"worker {worker_id(killed)} is struck off, since its connection is closed: {IN_FLIGHT} jobs taken back" in other.err
+    assert all([(run.ended_as, run.worker) for run in info.timeline] == [("lost", worker_id(killed))] for info in infos)
+
+
+async def test_a_worker_that_is_stopped_past_its_leases_wakes_up_fenced_and_changes_nothing(app: Application) -> None:
+    stopped, other = [await app.worker(environment={"TEST_LEASE_S": "2"}) for _ in range(2)]
+    other.send_signal(signal.SIGSTOP)
+    async with app.runtime() as rt:
+        jobs = [await rt.send("linger") for _ in range(CONCURRENCY)]
+        await until(lambda: len(app.traces("began")) == CONCURRENCY, "one worker has them all")
+        stopped.send_signal(signal.SIGSTOP)
+        other.send_signal(signal.SIGCONT)
+        app.let_go(other)
+        assert await asyncio.gather(*(job.result(RESULT_S) for job in jobs)) == [other.pid] * CONCURRENCY
+        before = await rt.client().infos([job.id for job in jobs])
+        stopped.send_signal(signal.SIGCONT)
+        await until(lambda: len(app.traces("lost")) == CONCURRENCY, "it has cancelled its runs")
+        assert {pid for _, pid in app.traces("lost")} == {stopped.pid}
+        stopped.send_signal(signal.SIGTERM)
+        assert await stopped.ends() == 0
+        after = await rt.client().infos([job.id for job in jobs])
+    assert after == before
+    assert all((info.deliveries, info.worker) == (2, worker_id(other)) for info in after)
+
+
+async def test_no_worker_is_taken_for_dead_when_the_server_restarts(own_app: Application, own_server: Server) -> None:
+    workers = [await own_app.worker() for _ in range(2)]
+    async with own_app.runtime() as rt:
+        jobs = [await rt.send("linger") for _ in range(CONCURRENCY)]
+        await until(lambda: len(own_app.traces("began")) == CONCURRENCY, "they are in flight")
+        await asyncio.to_thread(own_server.kill)
+        await asyncio.sleep(2)  # beyond the silence that is noticed
+        await asyncio.to_thread(own_server.start)
+        clients = {info["client"] for info in await registered(rt)}
+
+        async def have_come_back() -> bool:
+            infos = await registered(rt)
+            return len(infos) == len(workers) and not clients & {info["client"] for info in infos}
+
+        await until_true(have_come_back, "both have registered their new connections")
+        await asyncio.sleep(TRUST_S + 1)  # beyond the time in which nobody trusts what he sees
+        own_app.let_go()
+        await asyncio.gather(*(job.result(RESULT_S) for job in jobs))
+        infos = await rt.client().infos([job.id for job in jobs])
+    assert [info.deliveries for info in infos] == [1] * CONCURRENCY
+    assert not any("struck off" in worker.err for worker in workers)
+
+
+async def test_without_the_permission_to_list_connections_a_death_is_noticed_by_the_lease(own_app: Application, own_server: Server) -> None:
+    with Redis.from_url(own_server.url) as redis:
+        redis.execute_command("ACL", "SETUSER", "app", "on", "nopass", "~*", "&*", "+@all", "-client|list")
+    may_less = {"TEST_LEASE_S": "3", "ANGELRT_URL": own_server.url.replace("unix://", "unix://app:any@")}
+    killed = await own_app.worker(environment=may_less)
+    async with own_app.runtime() as rt:
+        job = await rt.send("linger")
+        await until(lambda: bool(own_app.traces("began")), "it runs")
+        other = await own_app.worker(environment=may_less)
+        await other.says("a dead worker is noticed only after a lease of 3 s")
+        killed.send_signal(signal.SIGKILL)
+        own_app.let_go()
+        assert await job.result(RESULT_S) == other.pid
+        await other.says(f"worker {worker_id(killed)} is struck off, since it has not beaten for 3 s")
+    assert other.err.count("permit +client|id, +client|list and +info to this user") == 1
 
 
 async def test_an_actor_that_ends_its_process_fails_when_its_attempts_are_used_up(app: Application) -> None:
@@ -91,7 +179,7 @@ async def test_jobs_of_a_fleet_that_is_gone_wait_for_the_next_worker(app: Applic
         assert await waiting.result(RESULT_S) == 8
         await until(lambda: len(app.traces("began")) == 2, "the lost job runs again")
         assert [run.worker for run in (await job.info()).timeline] == [worker_id(first)]
-        await second.says(f"worker {worker_id(first)} has not beaten")
+        await second.says(f"worker {worker_id(first)} is struck off")
         assert [worker.id for worker in await rt.workers()] == [worker_id(second)]
     second.send_signal(signal.SIGKILL)
 

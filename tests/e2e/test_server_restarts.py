@@ -11,7 +11,6 @@ import pytest
 
 from angelrt import JobNotFound, RedisUnavailable, Runtime
 from angelrt.store import SEND_DEADLINE_S
-from angelrt.worker import housekeeping
 from tests.worker.waiting import until, until_true
 
 if TYPE_CHECKING:
@@ -134,9 +133,8 @@ async def test_a_server_that_stays_away_is_an_error_of_the_send_after_its_deadli
 
 @pytest.mark.long
 async def test_a_worker_outlives_an_outage_that_its_reads_give_up_on(
-    own_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    own_server: Server, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(housekeeping, "PAUSE_S", 0.05)
     rt = Runtime(own_server.url, namespace=namespace)
 
     @rt.actor(name="double")
@@ -145,7 +143,7 @@ async def test_a_worker_outlives_an_outage_that_its_reads_give_up_on(
 
     async with rt, rt.worker(grace=1) as worker:
         await asyncio.to_thread(own_server.kill)
-        await until(lambda: "housekeeping waits" in caplog.text, "a read has given up")
+        await until(lambda: "looking for dead workers waits" in caplog.text, "a read has given up")
         await asyncio.to_thread(own_server.start)
         assert await (await double.send(21)).result(RESULT_S) == 42
         assert worker.failure is None

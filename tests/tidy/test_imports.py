@@ -32,7 +32,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 LEAVES = LAYERS[0]
 SPEAK_REDIS = {"link", "store", "inbox"}  # the connection, the scripts over it, and the subscription to news of ended jobs
 SIBLINGS = {"client", "worker", "web"}
-LOOPS = {"claim", "run", "settle", "lease", "clock", "housekeeping"}
+LOOPS = {"claim", "run", "settle", "lease", "clock", "deaths", "housekeeping"}
 OUTSIDE = {
     *("redis", "hiredis", "asyncio", "anyio", "uvloop", "socket", "ssl", "selectors", "subprocess"),
     *("threading", "multiprocessing", "concurrent", "http", "urllib.request", "shutil", "tempfile"),

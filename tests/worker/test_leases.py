@@ -12,7 +12,6 @@ import pytest
 from angelrt import JobFailed, RetryPolicy, Status
 from angelrt.keys import Keys
 from angelrt.store import Store
-from angelrt.worker.housekeeping import HousekeepingLoop
 from tests.worker.apart import working_apart
 from tests.worker.waiting import until, until_info
 
@@ -209,6 +208,6 @@ async def test_a_worker_that_is_silent_is_shown_as_an_error_and_struck_off(
     await an_hour_ago.close()
     assert [(one.id, one.status) for one in await rt.workers()] == [(silent.id, "error")]
     async with rt.worker() as worker:
-        await HousekeepingLoop(rt.client().store, worker.id, 15_000).strike_dead_workers()
+        await until(lambda: "struck off" in caplog.text, "the other worker strikes it off")
         assert [(one.id, one.status) for one in await rt.workers()] == [(worker.id, "idle")]
-    assert f"worker {silent.id} has not beaten for 15 s: 0 jobs taken back" in caplog.text
+    assert f"worker {silent.id} is struck off, since it has not beaten for 15 s: 0 jobs taken back" in caplog.text

@@ -26,6 +26,7 @@ from ..limits import rule_of
 from ..schedules import OCCURRENCE
 from .claim import ClaimLoop
 from .clock import ASK_AGAIN_S, DeadlineLoop, DueLoop
+from .deaths import DeathsLoop
 from .housekeeping import HousekeepingLoop
 from .lease import LeaseThread
 from .run import Runner
@@ -124,8 +125,9 @@ class Worker:
         await self._client.store.beat(self.id, self.info(), self.queues, list(self.actors))
         self._lease = LeaseThread(self._client.store, self.id, self.running, lease_ms=self._lease_ms, info=self.info, asked=self._on_asked)
         self._lease.start()
-        housekeeping = HousekeepingLoop(self._client.store, self.id, self._lease_ms)
-        for loop in (self._settle, self._claim, self._due, self._deadlines, self._schedules, housekeeping):
+        housekeeping = HousekeepingLoop(self._client.store, self.id)
+        deaths = DeathsLoop(self._client.store, self.id, self._lease_ms)
+        for loop in (self._settle, self._claim, self._due, self._deadlines, self._schedules, housekeeping, deaths):
             task = asyncio.create_task(loop.run(), name=f"angelrt {type(loop).__name__}")
             task.add_done_callback(self._on_loop_end)
             self._tasks.append(task)
@@ -201,8 +203,8 @@ class Worker:
                 return
             await asyncio.sleep(0.02)
 
-    def info(self, blocked_by: str | None = None) -> bytes:
-        """Return what the register shows of this worker."""
+    def info(self, *, blocked_by: str | None = None, server: str = "", client: int | None = None) -> bytes:
+        """Return what the register shows of this worker; its lease thread knows what blocks the loop, and its own connection."""
         return orjson.dumps(
             {
                 "type": self._kind,
@@ -215,6 +217,8 @@ class Worker:
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "blocked_by": blocked_by,
+                "server": server,
+                "client": client,
             }
         )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from .. import scripts
 from ..config import BATCH_MAX_JOBS, redact
+from ..errors import RedisRefused
 from ..link import BlockingLink, LinkLost
 from ..store import Lease, renewed
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("angelrt.worker")
 
-BEAT_S: Final = 1.0
+BEAT_S: Final = 0.5
 RENEWALS_PER_LEASE: Final = 3
 BLOCKED_S: Final = 1.0
 PULSE_S: Final = 0.2
@@ -43,10 +44,10 @@ class LeaseThread:
         running: Running,
         *,
         lease_ms: int,
-        info: Callable[[str | None], bytes],
+        info: Callable[..., bytes],
         asked: Callable[[str], None],
     ) -> None:
-        """Prepare; `info` gives what the register shows, given the actor that blocks the loop; `asked` stops a cancelled job."""
+        """Prepare; `info` gives what the register shows, given what this thread knows; `asked` stops a cancelled job."""
         self._store = store
         self._worker = worker
         self._running = running
@@ -58,6 +59,8 @@ class LeaseThread:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="angelrt lease", daemon=True)
         self._reported_s = 0.0
+        self._identity: tuple[str, int | None] | None = None
+        self._is_refused = False
 
     def start(self) -> None:
         """Start the thread and the pulse of the loop that it watches."""
@@ -79,21 +82,42 @@ class LeaseThread:
     def _main(self) -> None:
         link = BlockingLink(self._store.url)
         renew_s = self._lease_ms / 1000 / RENEWALS_PER_LEASE
-        beat_s = min(BEAT_S, renew_s)
         next_renewal_s = time.monotonic() + renew_s
-        while not self._stop.wait(beat_s):
+        wait_s, losses = 0.0, 0
+        while not self._stop.wait(wait_s):
             try:
-                blocked_by = self._watch_loop()
-                link.call(scripts.BEAT, self._store.beat_command(self._worker, self._info(blocked_by)))
+                self._beat(link)
                 if time.monotonic() >= next_renewal_s:
                     next_renewal_s = time.monotonic() + renew_s
                     self._renew(link)
+                wait_s, losses = min(BEAT_S, renew_s), 0
             except LinkLost as error:
-                pause_s = random.uniform(0.1, 0.5)  # noqa: S311 - jitter
-                log.warning("leases on Redis at %s: %s; trying again in %.2f s", redact(self._store.url), error, pause_s)
+                # Once at once: a connection that is only renewed shall not look like a death.
+                wait_s = random.uniform(0.1, 0.5) if losses else 0.0  # noqa: S311 - jitter
+                losses += 1
+                self._identity = None
                 next_renewal_s = 0
-                self._stop.wait(pause_s)
+                log.warning("leases on Redis at %s: %s; trying again in %.2f s", redact(self._store.url), error, wait_s)
         link.close()
+
+    def _beat(self, link: BlockingLink) -> None:
+        """Keep the worker in the register, under the identity of the connection that beats: others see by it whether this process lives."""
+        blocked_by = self._watch_loop()
+        if self._identity is None:
+            self._identity = self._identify(link)
+        server, client = self._identity
+        info = self._info(blocked_by=blocked_by, server=server, client=client)
+        link.call(scripts.BEAT, self._store.beat_command(self._worker, info))
+
+    def _identify(self, link: BlockingLink) -> tuple[str, int | None]:
+        try:
+            return link.identity()
+        except RedisRefused as error:
+            if not self._is_refused:
+                self._is_refused = True
+                remedy = "permit +client|id, +client|list and +info to this user, and it takes a second or two"
+                log.warning("a dead worker is noticed only after a lease of %g s: %s; %s", self._lease_ms / 1000, error, remedy)
+            return "", None
 
     def _renew(self, link: BlockingLink) -> None:
         stood_s = time.monotonic() - self._pulse_s
