@@ -86,4 +86,7 @@ def _worker(name: str, beat_ms: float, info: dict[str, Any], horizon_ms: float) 
         host=info["host"],
         pid=info["pid"],
         blocked_by=info["blocked_by"],
+        blocked_s=info["blocked_s"],
+        longest_block_by=info["longest_block_by"],
+        longest_block_s=info["longest_block_s"],
     )

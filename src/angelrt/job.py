@@ -197,7 +197,11 @@ class JobInfo(View):
 
 
 class WorkerInfo(View):
-    """A worker as the register shows it. `average_processing_time` is in milliseconds; `status` is active, idle or error."""
+    """A worker as the register shows it. `average_processing_time` is in milliseconds; `status` is active, idle or error.
+
+    `blocked_by` is the actor that blocks its event loop now, and for `blocked_s` seconds so far; `longest_block_by` the one that did so for
+    longest since the worker started.
+    """
 
     id: str
     type: str
@@ -212,6 +216,9 @@ class WorkerInfo(View):
     host: str
     pid: int
     blocked_by: str | None = None
+    blocked_s: float | None = None
+    longest_block_by: str | None = None
+    longest_block_s: float | None = None
 
     @property
     def is_live(self) -> bool:

@@ -91,6 +91,14 @@ def _actors(console: Console, actors: Iterable[Figures]) -> None:
     console.print(table)
 
 
+def _status(worker: WorkerInfo) -> str:
+    if worker.blocked_by:
+        return f"{worker.status}: blocked for {worker.blocked_s or 0:.1f} s by {worker.blocked_by}"
+    if worker.longest_block_by:
+        return f"{worker.status}; was blocked for {worker.longest_block_s or 0:.1f} s by {worker.longest_block_by}"
+    return worker.status
+
+
 def _workers(console: Console, workers: list[WorkerInfo]) -> None:
     if not workers:
         console.print("No worker is running.")
@@ -99,8 +107,7 @@ def _workers(console: Console, workers: list[WorkerInfo]) -> None:
         "worker", "status", "queues", *_right("running", "done", "average"), "host", "last beat", title="Workers", title_justify="left"
     )
     for one in workers:
-        words = f"{one.status}: blocked by {one.blocked_by}" if one.blocked_by else one.status
-        status = Text(words, style=LEVEL_STYLES["error"] if one.status == "error" else "")
+        status = Text(_status(one), style=LEVEL_STYLES["error"] if one.status == "error" else "")
         average = _ms(one.average_processing_time if one.jobs_processed else None)
         running = f"{one.running}/{one.concurrency}"
         table.add_row(

@@ -40,6 +40,7 @@ async def worker(part: Partition, name: str = "w1", *actors: str, running: int =
     known = actors or ("a",)
     info: dict[str, Any] = {"type": "worker", "queues": ["q"], "actors": known, "concurrency": concurrency, "running": running}
     info |= {"processed": 0, "busy_ms": 0, "host": "here", "pid": 1, "blocked_by": None}
+    info |= {"blocked_s": None, "longest_block_by": None, "longest_block_s": None}
     await part.store.beat(name, orjson.dumps(info), ["q"], known)
 
 

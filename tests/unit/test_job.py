@@ -228,7 +228,9 @@ def test_a_worker_has_the_names_that_an_admin_page_reads() -> None:
     )
     shown = json.loads(worker.to_json())
     assert list(shown)[:6] == ["id", "type", "status", "lastHeartbeat", "jobsProcessed", "averageProcessingTime"]
-    assert set(shown) - set(list(shown)[:6]) == {"queues", "actors", "concurrency", "running", "host", "pid", "blockedBy"}
+    assert set(shown) - set(list(shown)[:6]) == {
+        *("queues", "actors", "concurrency", "running", "host", "pid", "blockedBy", "blockedS", "longestBlockBy", "longestBlockS")
+    }
 
 
 def test_a_view_reads_its_own_json_and_cannot_be_changed() -> None:

@@ -471,7 +471,11 @@ async def test_a_worker_is_active_idle_or_in_error(
     rt: Runtime[None], running: int, blocked_by: str | None, age_s: int, status: str
 ) -> None:
     store = rt.client().store
-    info = orjson.loads(rt.new_worker(kind="worker").info(blocked_by=blocked_by)) | {"running": running, "processed": 4, "busy_ms": 50.0}
+    info = (
+        orjson.loads(rt.new_worker(kind="worker").info())
+        | {"blocked_by": blocked_by}
+        | {"running": running, "processed": 4, "busy_ms": 50.0}
+    )
     beat_ms = await store.beat("w1", orjson.dumps(info), [])
     store.clock = lambda: beat_ms + age_s * 1_000
     (worker,) = await rt.workers()

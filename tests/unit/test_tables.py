@@ -121,8 +121,16 @@ def test_a_worker_has_its_row() -> None:
     assert cells_of(shown(tables.stats, stats(), [worker(jobs_processed=0)]), "w1")[5] == "-"
 
 
-def test_an_actor_that_blocks_its_worker_is_named() -> None:
-    assert "thumbnail" in " ".join(cells_of(shown(tables.stats, stats(actors=[]), [worker(status="error", blocked_by="thumbnail")]), "w1"))
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": "error", "blocked_by": "thumbnail", "blocked_s": 61.04}, ["error:", "blocked", "61.0", "thumbnail"]),
+        ({"longest_block_by": "thumbnail", "longest_block_s": 3.0}, ["idle;", "was", "blocked", "3.0", "thumbnail"]),
+    ],
+)
+def test_an_actor_that_blocks_its_worker_or_did_is_named_and_for_how_long(changes: dict[str, Any], words: list[str]) -> None:
+    text = shown(tables.stats, stats(actors=[]), [worker(**changes)])
+    assert [word for word in words if word not in text.split()] == []
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

@@ -12,8 +12,9 @@ import pytest
 from angelrt import JobFailed, RetryPolicy, Status
 from angelrt.keys import Keys
 from angelrt.store import Store
+from angelrt.worker.lease import PULSE_S
 from tests.worker.apart import working_apart
-from tests.worker.waiting import until, until_info
+from tests.worker.waiting import until, until_info, until_true
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 RESULT_S = 20
 LONG_S = 3600
 QUEUE = "default"
+BLOCK_S = 3
 
 
 @pytest.fixture
@@ -155,9 +157,9 @@ async def test_an_actor_that_blocks_the_loop_keeps_its_lease_and_is_named(
     @blocked.actor(name="block")
     async def block() -> str:
         if kind == "sleeps":
-            time.sleep(3)  # noqa: ASYNC251 - the fault that is tested
+            time.sleep(BLOCK_S)  # noqa: ASYNC251 - the fault that is tested
         else:
-            end_s = time.monotonic() + 3
+            end_s = time.monotonic() + BLOCK_S
             while time.monotonic() < end_s:
                 pass
         return "done"
@@ -172,8 +174,17 @@ async def test_an_actor_that_blocks_the_loop_keeps_its_lease_and_is_named(
             await is_processing(job)
             async with rt.worker():
                 assert await job.result(RESULT_S) == "done"
+                await until(lambda: "the event loop goes on" in caplog.text, "the end of the block is said, too")
+
+                async def is_shown() -> bool:
+                    return ("block", None) in [(one.longest_block_by, one.blocked_by) for one in await rt.workers()]
+
+                await until_true(is_shown, "the register names who has blocked it")
+                (worker,) = [one for one in await rt.workers() if one.longest_block_by]
             info = await job.info()
     assert (info.deliveries, info.timeline) == (1, [])
+    assert worker.longest_block_s is not None
+    assert worker.longest_block_s >= BLOCK_S - PULSE_S
     assert "by block (job" in caplog.text
     assert "declare it as thread_actor or process_actor" in caplog.text
 

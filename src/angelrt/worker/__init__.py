@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..actor import Actor, Message
     from ..client import Client
     from ..schedules import Schedule
+    from .lease import Block
     from .running import Run
 
 log = logging.getLogger("angelrt.worker")
@@ -203,7 +204,7 @@ class Worker:
                 return
             await asyncio.sleep(0.02)
 
-    def info(self, *, blocked_by: str | None = None, server: str = "", client: int | None = None) -> bytes:
+    def info(self, *, block: Block | None = None, longest: Block | None = None, server: str = "", client: int | None = None) -> bytes:
         """Return what the register shows of this worker; its lease thread knows what blocks the loop, and its own connection."""
         return orjson.dumps(
             {
@@ -216,7 +217,10 @@ class Worker:
                 "busy_ms": self.running.busy_ms,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "blocked_by": blocked_by,
+                "blocked_by": block and block.by,
+                "blocked_s": block and block.seconds,
+                "longest_block_by": longest and longest.by,
+                "longest_block_s": longest and longest.seconds,
                 "server": server,
                 "client": client,
             }

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .. import scripts
 from ..config import BATCH_MAX_JOBS, redact
@@ -32,6 +32,13 @@ RENEWALS_PER_LEASE: Final = 3
 BLOCKED_S: Final = 1.0
 PULSE_S: Final = 0.2
 STOP_WAIT_S: Final = 5.0
+
+
+class Block(NamedTuple):
+    """A stretch of time in which the event loop stood still: by which actor, and for how long."""
+
+    by: str
+    seconds: float
 
 
 class LeaseThread:
@@ -58,7 +65,10 @@ class LeaseThread:
         self._pulse_s = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="angelrt lease", daemon=True)
+        self._gap_s = 0.0
         self._reported_s = 0.0
+        self._block: Block | None = None
+        self._longest: Block | None = None
         self._identity: tuple[str, int | None] | None = None
         self._is_refused = False
 
@@ -73,7 +83,9 @@ class LeaseThread:
         await asyncio.to_thread(self._thread.join, STOP_WAIT_S)
 
     def _pulse(self) -> None:
-        self._pulse_s = time.monotonic()
+        now_s = time.monotonic()
+        self._gap_s = max(self._gap_s, now_s - self._pulse_s - PULSE_S)
+        self._pulse_s = now_s
         if not self._stop.is_set():
             self._loop.call_later(PULSE_S, self._pulse)
 
@@ -102,11 +114,11 @@ class LeaseThread:
 
     def _beat(self, link: BlockingLink) -> None:
         """Keep the worker in the register, under the identity of the connection that beats: others see by it whether this process lives."""
-        blocked_by = self._watch_loop()
+        self._watch_loop()
         if self._identity is None:
             self._identity = self._identify(link)
         server, client = self._identity
-        info = self._info(blocked_by=blocked_by, server=server, client=client)
+        info = self._info(block=self._block, longest=self._longest, server=server, client=client)
         link.call(scripts.BEAT, self._store.beat_command(self._worker, info))
 
     def _identify(self, link: BlockingLink) -> tuple[str, int | None]:
@@ -137,19 +149,29 @@ class LeaseThread:
             log.warning("%s: the lease of job %s is lost; its run is cancelled", run.actor.name, run.id)
             run.cancel("lost")
 
-    def _watch_loop(self) -> str | None:
-        """Return the name of the actor that blocks the loop, and say so in the log: after 1 s, 2 s, 4 s and so on."""
+    def _watch_loop(self) -> None:
+        """Note which actor blocks the loop, and say so in the log: after 1 s, 2 s, 4 s and so on, and when the loop goes on."""
         stood_s = time.monotonic() - self._pulse_s
         if stood_s < BLOCKED_S + PULSE_S:
-            self._reported_s = 0.0
-            return None
+            self._end_block()
+            return
         task = asyncio.current_task(self._loop)
         run = next((run for run in list(self._running.slots.copy()) if run.task is task), None)
-        name = run.actor.name if run else "code outside actors"
+        # The loop may go on at any moment: a block keeps the name that was found first.
+        name = self._block.by if self._block else run.actor.name if run else "code outside actors"
         if stood_s >= 2 * self._reported_s:
             self._reported_s = stood_s
             log.warning(
                 "the event loop has been blocked for %.1f s by %s%s; declare it as thread_actor or process_actor",
                 *(stood_s, name, f" (job {run.id})" if run else ""),
             )
-        return name
+        self._block = Block(name, stood_s)
+
+    def _end_block(self) -> None:
+        if self._block is None:
+            return
+        block = self._block._replace(seconds=max(self._gap_s, self._block.seconds))
+        log.warning("the event loop goes on: it was blocked for %.1f s by %s", block.seconds, block.by)
+        if self._longest is None or block.seconds > self._longest.seconds:
+            self._longest = block
+        self._block, self._reported_s, self._gap_s = None, 0.0, 0.0
