@@ -157,6 +157,16 @@ def lane_of_actor(name: str) -> str:
     return _digest(name)[:12]
 
 
+def lane_of_suspects(actor: str) -> str:
+    """Return the lane in which jobs of an actor wait whose workers died."""
+    return f"s{lane_of_actor(actor)}"
+
+
+def deaths_of(flow: str) -> int:
+    """Return in how many deaths of workers in a row a job ran."""
+    return next((int(item[1:]) for item in flow.split(",") if item[0] == "d"), 0)
+
+
 def _digest(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
@@ -241,7 +251,10 @@ def _misled(state: State) -> Iterator[str]:
         for waiter in queue.lanes:
             if len(waiter.lane) == TENANT_LANE or not RUN_HEAD.match(state.runs.get(waiter.id, b"").decode()):
                 continue
-            if waiter.lane not in {lane_of_actor(_actor(state, waiter.id))}.union(*map(lanes_of_gate, gates_of(state.flow(waiter.id)))):
+            own = {lane_of_actor(_actor(state, waiter.id))}.union(*map(lanes_of_gate, gates_of(state.flow(waiter.id))))
+            if deaths_of(state.flow(waiter.id)):
+                own.add(lane_of_suspects(_actor(state, waiter.id)))
+            if waiter.lane not in own:
                 yield f"{waiter.id} stands in lane {waiter.lane} of queue {name}, which is none of its own"
             if waiter.rank != state.run(waiter.id).rank:
                 yield f"{waiter.id} stands at rank {waiter.rank:.0f}, and its run says {state.run(waiter.id).rank:.0f}"
@@ -268,6 +281,8 @@ def _stuck(state: State) -> Iterator[str]:
             if waiter.lane in queue.opens:
                 continue
             actor = _actor(state, waiter.id)
+            if waiter.lane == lane_of_suspects(actor):
+                yield f"{waiter.id} waits in queue {name} to run apart, and its lane has no mark"
             if waiter.lane == lane_of_actor(actor) and (name, actor) in served:
                 yield f"{waiter.id} waits in queue {name} for actor {actor}, which a worker knows, and its lane is not open"
             for gate in gates_of(state.flow(waiter.id)):

@@ -28,7 +28,7 @@ PAUSED: Final = {"q": "queue", "a": "actor", "g": "key"}
 class Reason(View):
     """One thing that holds a job: `kind` for programs, `text` for people, `data` by kind.
 
-    Kinds: paused, missing, no_worker, gate, behind, line, due, expires, running, stopping, ended.
+    Kinds: paused, missing, no_worker, gate, apart, behind, line, due, expires, running, stopping, ended.
     """
 
     kind: str
@@ -114,6 +114,14 @@ class _Finder:
         self._now_ms = now_ms
         self._speed = speed
         self._run = views.read_run(told.run) if told.run else None
+        self._words = {
+            "paused": self._paused,
+            "missing": self._missing,
+            "gate": self._gate,
+            "apart": self._apart,
+            "behind": self._behind,
+            "line": self._line,
+        }
         self._attempts_max = f" of {attempts_max}" if attempts_max else ""
 
     def reasons(self) -> Iterator[Reason]:
@@ -128,16 +136,14 @@ class _Finder:
         if state == "delayed":
             yield self._due()
         for name, values in self._told.facts:
-            yield {"paused": self._paused, "missing": self._missing, "gate": self._gate, "behind": self._behind, "line": self._line}[name](
-                values
-            )
+            yield self._words[name](values)
         yield from self._expires()
 
     def expected_at(self, reasons: Sequence[Reason]) -> datetime | None:
         """Return when the job is expected to begin: the latest of what is known; None beside a reason that only somebody can end."""
         times: list[float] = []
         for reason in reasons:
-            if reason.kind in ("paused", "missing", "no_worker", "ended", "running", "stopping"):
+            if reason.kind in ("paused", "missing", "no_worker", "apart", "ended", "running", "stopping"):
                 return None
             if reason.kind in ("gate", "due") and reason.data["atMs"] is None:
                 return None
@@ -211,6 +217,16 @@ class _Finder:
         else:
             text = f"{shown}; {taken} taken, and enough are free {in_words(at_time - self._now_ms)}"
         return Reason(kind="gate", text=text, data=data)
+
+    def _apart(self, values: list[str]) -> Reason:
+        deaths = int(values[0])
+        if deaths == 1:
+            text = (
+                "it waits for a worker that runs nothing else, with at most seven others that were in the same danger: its last worker died"
+            )
+        else:
+            text = f"it waits to run alone: its last {deaths} workers died"
+        return Reason(kind="apart", text=text, data={"deaths": deaths})
 
     def _behind(self, values: list[str]) -> Reason:
         before, of = map(int, values)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .keys import Keys
 
 
-PRELUDE: Final = ("_prelude.lua", "_gates.lua", "_turns.lua", "_moves.lua")
+PRELUDE: Final = ("_prelude.lua", "_gates.lua", "_turns.lua", "_suspects.lua", "_moves.lua")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PER_OCTAVE: Final = 4
 LOWEST_MS: Final = 1 / 16
 BUCKETS: Final = 128
-WORDS: Final = ("sent", "completed", "failed", "cancelled", "retried", "snoozed", "released", "lost", "expired")
+WORDS: Final = ("sent", "completed", "failed", "cancelled", "retried", "snoozed", "released", "lost", "expired", "poisoned")
 BUCKET_NAMES: Final = {letter: tuple(f"{letter}{index}" for index in range(BUCKETS)) for letter in "pr"}
 
 
@@ -71,6 +71,7 @@ class Figures(View):
     released: int = 0
     lost: int = 0
     expired: int = 0
+    poisoned: int = 0
     pickup_p50_ms: float | None = None
     pickup_p99_ms: float | None = None
     run_p50_ms: float | None = None

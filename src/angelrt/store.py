@@ -79,11 +79,11 @@ class Delivery(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """The answer of a claim."""
+    """The answer of a claim; `again` is 1 where more is claimable, 2 where suspects wait for a worker that holds nothing."""
 
     now_ms: float
     next_due_ms: float
-    again: bool
+    again: int
     parked: list[str]
     deliveries: list[Delivery]
 
@@ -475,7 +475,7 @@ class Store:
             Delivery(job_id, names[index - 1], rank, record, run)
             for job_id, index, rank, record, run in zip(flat[::5], flat[1::5], flat[2::5], flat[3::5], flat[4::5], strict=True)
         ]
-        return Claimed(now_ms, float(reply[1]), reply[2] == 1, parked, deliveries)
+        return Claimed(now_ms, float(reply[1]), reply[2], parked, deliveries)
 
 
 def renewed(reply: list[Any]) -> tuple[list[str], list[str]]:

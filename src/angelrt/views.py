@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from .store import Placed
 
-ENDINGS: Final = {"r": "retried", "s": "snoozed", "l": "lost", "x": "released", "f": "failed"}
+ENDINGS: Final = {"r": "retried", "d": "died", "s": "snoozed", "l": "lost", "x": "released", "f": "failed"}
 ENDED: Final = ("completed", "failed", "cancelled")
 
 
@@ -48,6 +49,16 @@ def read_run(stored: bytes) -> Run:
     """Return the fields of a run's stored form."""
     token, worker, rank, deliveries, attempts, losses, started, flow, history = stored.decode().split(" ", 8)
     return Run(token, worker, float(rank), int(deliveries), int(attempts), int(losses), float(started), flow, history)
+
+
+def deaths_of(flow: str) -> int:
+    """Return in how many deaths of workers in a row a job ran, by its flow."""
+    return next((int(item[1:]) for item in flow.split(",") if item[0] == "d"), 0)
+
+
+def process_deaths_of(history: str) -> int:
+    """Return how many of the latest runs in a row ended with the death of their own process, by a job's history."""
+    return sum(1 for _ in takewhile(lambda ended: ended.startswith("d,"), history.split(";")))
 
 
 def read_outcome(stored: bytes) -> tuple[Run, bytes]:

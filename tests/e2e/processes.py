@@ -72,6 +72,12 @@ async def linger() -> int:
     return os.getpid()
 
 
+@rt.actor(retry=RetryPolicy(attempts=1))
+async def once(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "done"
+
+
 @rt.actor(retry=RetryPolicy(attempts=2, base=0))
 async def leave() -> None:
     trace()

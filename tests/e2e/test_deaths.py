@@ -13,6 +13,7 @@ from redis import Redis
 
 from angelrt import JobFailed, Status
 from angelrt.worker.deaths import TRUST_S
+from angelrt.worker.running import DEATHS_MAX
 from tests.e2e.processes import worker_id
 from tests.worker.waiting import until, until_true
 
@@ -26,6 +27,7 @@ JOBS = 150
 CONCURRENCY = 5
 IN_FLIGHT = 200
 BLOCK_S = 60
+BESIDE = 100
 
 
 async def stop_while_it_holds_jobs(rt: Runtime[Any], process: Process, jobs: list[Job[Any]]) -> set[str]:
@@ -62,7 +64,7 @@ async def test_kill_9_of_a_worker_loses_no_job_and_every_extra_delivery_was_its_
     assert {info.id for info in again} == held, "delivered twice is what the killed worker held, and nothing else"
     for info in again:
         assert [(run.ended_as, run.worker) for run in info.timeline] == [("lost", worker_id(killed))]
-        assert (info.deliveries, info.attempts, info.worker) == (2, 2, worker_id(other))
+        assert (info.deliveries, info.attempts, info.worker) == (2, 1, worker_id(other))
     assert lost == len(held)
     runs = Counter(job_id for job_id, _ in app.traces("began"))
     assert runs.keys() == {info.id for info in infos}
@@ -146,25 +148,32 @@ async def test_without_the_permission_to_list_connections_a_death_is_noticed_by_
     assert other.err.count("permit +client|id, +client|list and +info to this user") == 1
 
 
-async def test_an_actor_that_ends_its_process_fails_when_its_attempts_are_used_up(app: Application) -> None:
+async def test_a_job_that_kills_its_process_is_failed_and_named_and_no_healthy_job_beside_it_is(app: Application) -> None:
+    """200 jobs that may be tried once, 100 at a time, and a killer among them; workers that die are started again."""
     short = {"TEST_LEASE_S": "1"}
+    workers = [await app.worker("--concurrency", str(BESIDE), environment=short) for _ in range(2)]
     async with app.runtime() as rt:
-        job = await rt.send("leave")
-        for number in (1, 2):
-            process = await app.worker(environment=short)
-            assert await process.ends() == 7
-            info = await job.info()
-            assert (info.status, info.attempts, len(app.traces())) == (Status.PROCESSING, number, number), "nobody could write how it ended"
-        healthy = await rt.send("double", {"number": 4})
-        process = await app.worker(environment=short)
-        with pytest.raises(JobFailed) as caught:
-            await job.result(RESULT_S)
-        assert await healthy.result(RESULT_S) == 8
-        info = await job.info()
-    assert caught.value.error_type.endswith("WorkerLost")
-    assert (caught.value.attempts, [run.ended_as for run in info.timeline]) == (2, ["lost", "lost"])
-    assert len(app.traces()) == 2, "it did not run a third time"
-    assert process.code is None
+        healthy = [await rt.send("once", {"seconds": 0.2}) for _ in range(BESIDE)]
+        killer = await rt.send("leave")
+        healthy += [await rt.send("once", {"seconds": 0.2}) for _ in range(BESIDE)]
+        result = asyncio.create_task(killer.result(RESULT_S))
+        while not result.done():
+            for number, process in enumerate(workers):
+                if process.code is not None:
+                    workers[number] = await app.worker("--concurrency", str(BESIDE), environment=short)
+            await asyncio.sleep(0.05)
+        with pytest.raises(JobFailed, match="its process died 3 times while it ran, the last times alone") as caught:
+            await result
+        assert await asyncio.gather(*(job.result(RESULT_S) for job in healthy)) == ["done"] * 2 * BESIDE
+        info = await killer.info()
+        infos = await rt.client().infos([job.id for job in healthy])
+        stats = {figures.actor: figures for figures in (await rt.stats()).actors}
+    assert caught.value.error_type.endswith("Poison")
+    assert [run.ended_as for run in info.timeline] == ["lost", "lost", "lost"]
+    assert len(app.traces()) == DEATHS_MAX, "it did not run a fourth time"
+    assert max(one.attempts for one in infos) == 1, "nobody else's death used up an attempt"
+    assert (stats["leave"].failed, stats["leave"].poisoned) == (1, 1)
+    assert any(f"leave: job {killer.id} failed: its process died 3 times" in process.err for process in workers)
 
 
 @pytest.mark.long

@@ -31,7 +31,10 @@ async def test_the_banner_lists_queues_and_actors(one_app: Application) -> None:
     process = await one_app.worker()
     banner = process.err
     assert f"on {one_app.url}, namespace {one_app.namespace}, 100 jobs at a time" in banner
-    assert "queue default: double (async), breaks (async), nap (async), leave (async), block (async), hang (thread)" in banner
+    assert (
+        "queue default: double (async), breaks (async), nap (async), linger (async), once (async), leave (async), "
+        "block (async), hang (thread)"
+    ) in banner
     assert "queue photos: parent (async)" in banner
     async with one_app.runtime() as rt:
         (shown,) = await rt.workers()

@@ -326,7 +326,7 @@ class Fleet:
                 del self.asked[worker]  # it uses the token, so it has had the answer to its claim
             if draft.has_note:
                 verdicts.append(Verdict(*grant.lease, "n", 0, b"%d" % number, "", "", ""))
-            payload = (LONG if draft.is_long else SHORT) if draft.code in "cfgr" else b""
+            payload = (LONG if draft.is_long else SHORT) if draft.code in "cfgrd" else b""
             of_this = tuple(map(self._new_job, children)) if draft.code == "c" else ()
             children = [] if of_this else children
             words = ("p3", "r7") if draft.has_begun and draft.code not in "gw" else ("", "")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.properties.model_claim import Serving
 from tests.properties.model_moves import Moves
-from tests.properties.model_parts import ENDED, WAITING, Claimed, Event, Keep, Outcome, expires_ms, is_asked, with_item
+from tests.properties.model_parts import ENDED, WAITING, Claimed, Event, Keep, Outcome, expires_ms, is_asked, with_deaths, with_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORGET_MAX: Final = 200
 FLOOR_MS: Final = 60_000
 UNCHARGED: Final = ("g", "s", "x", "w")
-WORDS: Final = {**ENDED, "r": "retried", "s": "snoozed", "x": "released", "w": "released"}
+WORDS: Final = {**ENDED, "r": "retried", "d": "retried", "s": "snoozed", "x": "released", "w": "released"}
 LETTERS: Final = {"completed": "c", "failed": "f", "cancelled": "k"}
 
 
@@ -33,7 +33,6 @@ class Model(Moves):
     """A whole partition."""
 
     keeps: dict[str, Keep] = field(default_factory=dict)
-    beats: dict[str, float] = field(default_factory=dict)
     workers: dict[str, bytes] = field(default_factory=dict)
 
     # -- verbs ---------------------------------------------------------------------------------------------------------------------
@@ -60,7 +59,7 @@ class Model(Moves):
         """Lease what is first in line; a resend answers first what the token holds already."""
         for queue in queues:
             self._move_on(queue)
-        serving = Serving(self, known, capacity, free, self._held(worker, token) if resend else [])
+        serving = Serving(self, known, capacity, free, self.held(worker, token) if resend else [], resend=resend)
         again = False
         for queue in queues:
             if serving.serve(queue, worker, token, lease_ms):
@@ -69,7 +68,7 @@ class Model(Moves):
         if serving.ids:
             self.events.append(Event("claim", worker, len(serving.ids)))
         self.end_call()
-        return Claimed(serving.ids, self.next_due_ms(queues), again, list(serving.missing))
+        return Claimed(serving.ids, self.next_due_ms(queues), 2 if serving.makes_room else again, list(serving.missing))
 
     def settle(self, worker: str, verdicts: Sequence[Verdict]) -> list[int]:
         """Apply each verdict whose token is valid: 1; one applied before under this token: 2; else 0 and nothing changes."""
@@ -148,7 +147,7 @@ class Model(Moves):
         """Give back what a worker holds and strike it off, unless it beat since `beat_ms`: -1."""
         if beat_ms is not None and self.beats.get(worker) != beat_ms:
             return -1
-        held = self._held(worker)
+        held = self.held(worker)
         for queue in {self.jobs[job_id].queue for job_id in held}:
             self._give_back([job_id for job_id in held if self.jobs[job_id].queue == queue], "l" if died else "x")
             self.wakes.add(queue)
@@ -200,6 +199,8 @@ class Model(Moves):
             job.flow = verdict.payload.decode()
         elif verdict.payload:
             job.outcome = job.outcome_of(verdict.payload)
+        if code in "rs":
+            job.flow = with_deaths(job.flow, 0)
         if code in "xw" and not has_begun:
             job.watched_ms = expires_ms(job.flow)
         job.settled_by = job.token

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.properties.model_gates import is_gate
+from tests.properties.model_parts import deaths_of
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from tests.properties.model import Model
     from tests.properties.model_parts import Job
+
+
+APART_FOR: Final = "suspects of "
+ROOM: Final = "room"
+TOGETHER_MAX, ALONE, PROVEN = 8, 2, 3
+TURN_MS, ROOM_AFTER_MS, ROOM_MS = 5_000, 5_000, 60_000
 
 
 @dataclass
@@ -27,6 +34,10 @@ class Serving:
     missing: dict[str, None] = field(default_factory=dict)
     closed: dict[str, float] = field(default_factory=dict)
     joined: dict[str, float] = field(default_factory=dict)
+    suspects: set[str] = field(default_factory=set)
+    together: int = 0
+    resend: bool = False
+    makes_room: bool = False
 
     def serve(self, queue: str, worker: str, token: str, lease_ms: int) -> bool:
         """Lease what is first in line of what is ready and in open lanes; answer whether more is claimable."""
@@ -35,6 +46,8 @@ class Serving:
             return False
         self.closed, self.joined = {}, {}
         lanes = self._open_lanes(queue)
+        if not self.resend:
+            self._serve_suspects(queue, lanes, worker, token, lease_ms, is_turn=True)
         left = self.capacity - len(self.ids)
         if not any(of_queue == queue for of_queue, _ in model.opens):
             left = min(left, math.ceil(len(model.line(queue)) / max(len(model.beats), 1)))
@@ -45,15 +58,83 @@ class Serving:
                 continue
             if job.gates and len(self.ids) >= self.free:
                 break
+            if 0 < self._deaths(job) < PROVEN:
+                self._stand_apart(job)
+                continue
             model.enter(job)
             model.lease(job, worker, token, lease_ms)
             self.ids.append(first)
+        self._serve_suspects(queue, lanes, worker, token, lease_ms, is_turn=False)
         more = self._first(queue, lanes) is not None
         self._mark_again(queue, lanes)
         return more or bool(lanes and model.open_gates(queue))
 
+    def _deaths(self, job: Job) -> int:
+        return self.model.judge(job)[0] if deaths_of(job.flow) else 0
+
+    def _stand_apart(self, job: Job) -> None:
+        """Let a suspect wait for a worker that holds nothing."""
+        lane = APART_FOR + job.actor
+        self.model.stand_in(job, lane)
+        self.suspects.add(lane)
+        if (job.queue, lane) not in self.model.opens:
+            self.model.opens[job.queue, lane] = self.model.now_ms
+            self.model.wakes.add(job.queue)
+
+    def _serve_suspects(self, queue: str, lanes: list[str], worker: str, token: str, lease_ms: int, *, is_turn: bool) -> None:
+        """Lease suspects to a worker that holds nothing, in their turn or where there is nothing else; ask a busy one to make room."""
+        model = self.model
+        for lane in [lane for lane in self.suspects if not model.lane(queue, lane)]:
+            self.suspects.remove(lane)
+            model.opens.pop((queue, lane), None)
+            model.opens.pop((queue, ROOM), None)
+        waiters = [job_id for lane in self.suspects for job_id in model.lane(queue, lane)[:TOGETHER_MAX]]
+        since_ms = min((model.opens[queue, lane] for lane in self.suspects), default=math.inf)
+        if not waiters or self.ids or self.capacity <= 0 or (is_turn and since_ms > model.now_ms):
+            return
+        if model.held(worker):
+            if not self.makes_room and since_ms + ROOM_AFTER_MS <= model.now_ms and model.opens.get((queue, ROOM), 0) <= model.now_ms:
+                model.opens[queue, ROOM] = model.now_ms + ROOM_MS
+                self.makes_room = True
+            return
+        first = sorted((model.jobs[job_id] for job_id in waiters), key=lambda job: job.order)
+        for job in first[: min(self.capacity, TOGETHER_MAX)]:
+            if not self._is_held(job, lanes):
+                if not self._may_join(job):
+                    break
+                model.enter(job)
+                model.lease(job, worker, token, lease_ms)
+                self.ids.append(job.id)
+        if self.together:
+            self._end_turn(queue)
+
+    def _may_join(self, job: Job) -> bool:
+        if job.gates and len(self.ids) >= self.free:
+            return False
+        deaths = self._deaths(job)
+        if not 0 < deaths < PROVEN:
+            return not self.together
+        if len(self.ids) > self.together or self.together >= (1 if deaths >= ALONE else TOGETHER_MAX):
+            return False
+        self.together = TOGETHER_MAX if deaths >= ALONE else self.together + 1
+        return True
+
+    def _end_turn(self, queue: str) -> None:
+        model = self.model
+        self.capacity = len(self.ids)
+        model.opens.pop((queue, ROOM), None)
+        for lane in self.suspects:
+            if not model.lane(queue, lane):
+                del model.opens[queue, lane]
+            elif model.opens[queue, lane] != model.now_ms + TURN_MS:
+                model.opens[queue, lane] = model.now_ms + TURN_MS
+                model.wakes.add(queue)
+
     def _open_lanes(self, queue: str) -> list[str]:
         model = self.model
+        self.suspects = {
+            APART_FOR + actor for actor in self.known if f"a{actor}" not in model.paused and (queue, APART_FOR + actor) in model.opens
+        }
         actors = [actor for actor in self.known if f"a{actor}" not in model.paused and (queue, actor) in model.opens]
         return [*actors, *model.open_gates(queue)]
 

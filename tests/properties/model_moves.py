@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.properties.model_gates import is_gate
 from tests.properties.model_parts import (
@@ -16,12 +16,16 @@ from tests.properties.model_parts import (
     Event,
     Job,
     actor_of,
+    deaths_of,
     expires_ms,
     is_asked,
     rank_of,
+    with_deaths,
     with_item,
 )
 from tests.properties.model_unique import Uniques
+
+BEAT_MS: Final = 600
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 class Moves(Uniques):
     """Jobs that begin to wait, come back and end."""
 
+    beats: dict[str, float] = field(default_factory=dict)
     watchers: dict[str, list[str]] = field(default_factory=dict)
     news: list[tuple[str, str]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -139,6 +144,7 @@ class Moves(Uniques):
             self.leave(job)
             if how == "l":
                 job.losses += 1
+                job.flow = with_deaths(job.flow, deaths_of(job.flow) + 1)
                 self.counts[f"{job.queue}|*|lost"] += 1
             else:
                 job.attempts -= 1
@@ -154,10 +160,23 @@ class Moves(Uniques):
         job.place, job.score = "leased", math.floor(self.now_ms + lease_ms)
         job.token, job.worker, job.settled_by, job.watched_ms = token, worker, "", None
         job.started_ms = round(self.now_ms)
+        if deaths_of(job.flow):
+            deaths, is_new = self.judge(job)
+            job.flow = with_deaths(job.flow, deaths)
+            job.attempts -= is_new
         self.start_of_key(job)
         job.deliveries += 1
         job.attempts += 1
 
-    def _held(self, worker: str, token: str = "") -> list[str]:
+    def judge(self, job: Job) -> tuple[int, bool]:
+        """Return in how many deaths a job ran, and whether the last one is new; a worker that has beaten since has not died."""
+        deaths, last = deaths_of(job.flow), next(iter(job.history), None)
+        if last is None or last.how != "l":
+            return deaths, False
+        is_alive = self.beats.get(last.worker, -1) > last.ended_ms - BEAT_MS
+        return deaths - is_alive, not is_alive
+
+    def held(self, worker: str, token: str = "") -> list[str]:
+        """Return what a worker holds, under one token or under any."""
         held = [job_id for job_id, job in self.jobs.items() if job.token and job.worker == worker and token in ("", job.token)]
         return sorted(held, key=str.encode)

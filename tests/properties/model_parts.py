@@ -69,6 +69,17 @@ def is_asked(flow: str) -> bool:
     return any(item[0] == "k" for item in flow.split(","))
 
 
+def deaths_of(flow: str) -> int:
+    """Return in how many deaths of workers in a row a job ran."""
+    return next((int(item[1:]) for item in flow.split(",") if item[0] == "d"), 0)
+
+
+def with_deaths(flow: str, deaths: int) -> str:
+    """Return the flow with another number of deaths; none for 0."""
+    items = [item for item in flow.split(",") if item != NOTHING and item[0] != "d"]
+    return ",".join([*items, *[f"d{deaths}"] * (deaths > 0)]) or NOTHING
+
+
 def with_item(flow: str, item: str) -> str:
     """Return the flow with one more item."""
     return item if flow == NOTHING else f"{flow},{item}"
@@ -98,7 +109,7 @@ class Keep(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """One earlier run: how it ended (r retry, s snooze, l lost, x handed back), from when to when, on which worker."""
+    """One earlier run: how it ended (r retry, d its process died, s snooze, l lost, x handed back), from when to when, on which worker."""
 
     how: str
     started_ms: int
@@ -133,7 +144,7 @@ class Claimed(NamedTuple):
 
     ids: list[str]
     next_due_ms: float
-    again: bool
+    again: int
     missing: list[str]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from angelrt.job import blob_field
 from angelrt.views import read_outcome, read_run
+from tests.properties.model_claim import APART_FOR, ROOM
 from tests.properties.model_gates import Counted, is_gate
 from tests.properties.model_parts import DEFAULT_PRIORITY, NOTHING, PRIORITY_STEP, WAITING, Ended, Event, Outcome, rule_of
 
@@ -85,12 +86,16 @@ def expected(model: Lives) -> Partition:
 
 
 def lane_of(lane: str) -> str:
-    """Return the name of the lane of an actor, of a gate, or of those that cost more than its limit."""
+    """Return the name of the lane of an actor, of its suspects, of a gate, or of those over its limit; of the note of room."""
     rule, dear, cost = lane.partition("=>")
     if dear:
         return f"{_digest(rule)[:8]}={int(cost):011}"
     if is_gate(lane):
         return _digest(rule_of(lane))[:8] + _digest(lane)[:12]
+    if lane == ROOM:
+        return "S"
+    if lane.startswith(APART_FOR):
+        return "s" + _digest(lane.removeprefix(APART_FOR))[:12]
     return _digest(lane)[:12]
 
 

@@ -130,7 +130,7 @@ job_drafts = st.sampled_from(
 _verdicts = [
     VerdictDraft(*parts)
     for parts in product(
-        "cccfgkrrrsxxw",
+        "cccfgkrrrdsxxw",
         (0, 0, 1, 5_000),
         (False, True),
         (False, False, True),

@@ -183,7 +183,7 @@ def _wrong_lanes(state: State) -> Iterator[str]:
         for waiter in queue.lanes:
             run = state.run(waiter.id)
             actor = state.jobs[waiter.id].partition(b"\0")[0].decode()
-            if waiter.lane not in {actor_lane(actor), *_own_lanes(run.flow)}:
+            if waiter.lane not in {actor_lane(actor), f"s{actor_lane(actor)}", *_own_lanes(run.flow)}:
                 yield f"{waiter.id} stands in lane {waiter.lane} of queue {name}, which is none of its own"
             if waiter.rank != run.rank:
                 yield f"{waiter.id} stands at {waiter.rank} and its run says {run.rank}"
@@ -208,7 +208,7 @@ def _first_waiters(state: State, queue: str) -> dict[str, tuple[str, str]]:
     """Return id and flow of the first in each lane of a gate."""
     found: dict[str, tuple[str, str]] = {}
     for waiter in state.queues[queue].lanes:
-        if len(waiter.lane) > len(actor_lane("")):
+        if len(waiter.lane) > len(actor_lane("")) and waiter.lane[0] != "s":
             found.setdefault(waiter.lane, (waiter.id, state.run(waiter.id).flow))
     return found
 

@@ -125,6 +125,7 @@ async def test_expired_lease_goes_back_at_its_old_rank_with_the_attempt_charged(
     await part.send(job("j1", priority=3))
     await part.claim(under="t1")
     part.now_ms += LEASE_MS
+    await part.register("w1", "a")
     await part.send(job("later", priority=3))
     claimed = await part.claim(worker="w2", under="t2")
     assert ids(claimed) == ["j1", "later"]
@@ -275,6 +276,7 @@ async def test_more_expired_leases_than_a_call_moves_are_announced(part: Partiti
         await part.send(*(f"j{n:03}" for n in range(first, first + 200)))
         await part.claim(200, under=f"t{first}")
     part.now_ms += LEASE_MS
+    await part.register("w1", "a")
     await part.take_marker()
     claimed = await part.claim(500, worker="w2", under="t2")
     assert (len(claimed.deliveries), claimed.again) == (500, True)

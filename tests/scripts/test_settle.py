@@ -276,6 +276,7 @@ async def test_result_tells_of_every_run(part: Partition) -> None:
     await part.settle(verdict("j1", "r", b"error"))
     await part.claim(worker="w2", under="t2")
     part.now_ms += LEASE_MS
+    await part.register("w2", "a")
     await part.claim(worker="w3", under="t3")
     await part.settle(verdict("j1", "c", b"null", under="t3"), worker="w3")
     attempts, deliveries, started_ms, worker, history, payload = result((await part.state()).results["j1"])

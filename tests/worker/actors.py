@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Final, NoReturn
@@ -136,6 +137,12 @@ def leave_at_once(path: str) -> None:
     with Path(path).open("a", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
     os._exit(7)
+
+
+@group.process_actor(retry=RetryPolicy(base=0))
+def die_of_a_signal() -> None:
+    """End as the kernel ends what takes too much memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @group.process_actor()

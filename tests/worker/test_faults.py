@@ -72,12 +72,24 @@ async def test_an_exception_whose_text_is_no_unicode_is_a_failure(working: Runti
 
 async def test_a_process_that_leaves_is_a_failure_of_each_attempt(working: Runtime[Any], tmp_path: Path) -> None:
     job = await working.send("leave_at_once", {"path": str(tmp_path / "pids")})
-    with pytest.raises(JobFailed, match="the process of actor leave_at_once ended while it ran the job") as caught:
+    with pytest.raises(JobFailed, match="the process of actor leave_at_once ended while it ran the job, with exit code 7") as caught:
         await job.result(RESULT_S)
     assert (caught.value.error_type, caught.value.attempts) == ("ProcessDied", 2)
     pids = (tmp_path / "pids").read_text(encoding="ascii").split()
     assert len(set(pids)) == 2, "each attempt had a process of its own"
     assert await (await working.send("pid")).result(RESULT_S) not in map(int, pids)
+
+
+async def test_a_job_whose_process_dies_again_and_again_is_failed_with_the_signal_whatever_attempts_are_left(
+    working: Runtime[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    job = await working.send("die_of_a_signal")
+    with pytest.raises(JobFailed, match=r"its process died 3 times in a row while it ran; at last .* by SIGKILL") as caught:
+        await job.result(3 * RESULT_S)
+    assert (caught.value.error_type, caught.value.attempts) == ("ProcessDied", 3)
+    assert [run.ended_as for run in (await job.info()).timeline] == ["died", "died"]
+    assert f"die_of_a_signal: job {job.id} failed in attempt 3 of 8: ProcessDied: its process died 3 times" in caplog.text
+    assert {one.actor: one.poisoned for one in (await working.stats()).actors} == {"die_of_a_signal": 1}
 
 
 async def test_long_error_texts_are_cut_in_the_middle(rt: Runtime[Any]) -> None:

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from angelrt import JobFailed, RetryPolicy, Status
-from angelrt.keys import Keys
+from angelrt.keys import QUEUE_KEYS
 from angelrt.store import Store
 from angelrt.worker.lease import PULSE_S
 from tests.worker.apart import working_apart
 from tests.worker.waiting import until, until_info, until_true
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from angelrt import Job, Runtime
     from tests.worker.conftest import NewRuntime
 
@@ -28,15 +26,12 @@ QUEUE = "default"
 BLOCK_S = 3
 
 
-@pytest.fixture
-async def later(server_url: str, namespace: str) -> AsyncIterator[Store]:
-    """A second process whose scripts run an hour later: for it, every lease has run out."""
-    store = Store(server_url, Keys(namespace))
-    store.clock = lambda: (time.time() + LONG_S) * 1000
-    try:
-        yield store
-    finally:
-        await store.close()
+async def lose_leases(store: Store, queue: str = QUEUE) -> None:
+    """Let every lease of a queue have run out."""
+    leased = store.keys.queue(queue)[QUEUE_KEYS.index("leased")]
+    for job_id in await store.command("ZRANGE", leased, 0, -1):
+        await store.command("ZADD", leased, 1, job_id)
+    await store.tick([queue])
 
 
 async def is_processing(job: Job[Any], attempt: int = 1) -> None:
@@ -45,7 +40,7 @@ async def is_processing(job: Job[Any], attempt: int = 1) -> None:
 
 
 async def test_a_lost_lease_cancels_the_run_which_writes_nothing(
-    new_runtime: NewRuntime, later: Store, caplog: pytest.LogCaptureFixture
+    new_runtime: NewRuntime, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[str] = []
     async with new_runtime(lease=1) as rt:
@@ -62,7 +57,7 @@ async def test_a_lost_lease_cancels_the_run_which_writes_nothing(
         async with rt.worker(concurrency=1):
             job = await works.send()
             await is_processing(job)
-            await later.tick([QUEUE])
+            await lose_leases(store)
             assert await job.result(RESULT_S) == "run 2"
             info = await job.info()
     assert seen == ["lost"]
@@ -72,7 +67,7 @@ async def test_a_lost_lease_cancels_the_run_which_writes_nothing(
 
 
 async def test_a_result_that_comes_after_the_lease_was_lost_is_not_written(
-    new_runtime: NewRuntime, later: Store, caplog: pytest.LogCaptureFixture
+    new_runtime: NewRuntime, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     results = iter(["too late", "in time"])
     go_on = asyncio.Event()
@@ -93,7 +88,7 @@ async def test_a_result_that_comes_after_the_lease_was_lost_is_not_written(
         async with rt.worker(concurrency=1, queues=["works"]):
             job = await works.send()
             await is_processing(job)
-            await later.tick(["works"])
+            await lose_leases(store, "works")
             go_on.set()
             assert await job.result(RESULT_S) == "in time"
         assert await child.job("in time").status() is Status.PENDING
@@ -102,7 +97,7 @@ async def test_a_result_that_comes_after_the_lease_was_lost_is_not_written(
     assert f"job {job.id}: its lease was lost before it was settled; another run decides" in caplog.text
 
 
-async def test_a_run_is_cancelled_when_its_own_worker_gets_the_job_again(new_runtime: NewRuntime, later: Store) -> None:
+async def test_a_run_is_cancelled_when_its_own_worker_gets_the_job_again(new_runtime: NewRuntime, store: Store) -> None:
     """The worker has free slots, so it claims the job before it notices that the first run lost it."""
     seen: list[str] = []
     async with new_runtime(lease=1) as rt:
@@ -119,13 +114,13 @@ async def test_a_run_is_cancelled_when_its_own_worker_gets_the_job_again(new_run
         async with rt.worker(concurrency=2, grace=0) as worker:
             job = await works.send()
             await is_processing(job)
-            await later.tick([QUEUE])
+            await lose_leases(store)
             assert await job.result(RESULT_S) == "run 2"
             await until(lambda: worker.running.free == 2, "the first run is gone too")
     assert seen == ["lost"]
 
 
-async def test_a_job_whose_worker_is_lost_in_its_last_attempt_fails_without_another_run(rt: Runtime[Any], later: Store) -> None:
+async def test_a_job_whose_worker_is_lost_in_its_last_attempt_fails_without_another_run(rt: Runtime[Any], store: Store) -> None:
     started: list[int] = []
 
     @rt.actor(retry=RetryPolicy(attempts=2, base=0))
@@ -138,7 +133,7 @@ async def test_a_job_whose_worker_is_lost_in_its_last_attempt_fails_without_anot
         job = await works.send()
         for attempt in (1, 2):
             await is_processing(job, attempt)
-            await later.tick([QUEUE])
+            await lose_leases(store)
         with pytest.raises(JobFailed, match="its 2 attempts are used up") as caught:
             await job.result(RESULT_S)
         info = await job.info()
@@ -189,7 +184,7 @@ async def test_an_actor_that_blocks_the_loop_keeps_its_lease_and_is_named(
     assert "declare it as thread_actor or process_actor" in caplog.text
 
 
-async def test_a_run_longer_than_its_lease_keeps_it(new_runtime: NewRuntime, later: Store) -> None:
+async def test_a_run_longer_than_its_lease_keeps_it(new_runtime: NewRuntime) -> None:
     async with new_runtime(lease=1) as rt:
 
         @rt.actor()
@@ -202,7 +197,6 @@ async def test_a_run_longer_than_its_lease_keeps_it(new_runtime: NewRuntime, lat
             assert await job.result(RESULT_S) == "done"
             info = await job.info()
     assert (info.deliveries, info.timeline) == (1, [])
-    assert later.clock is not None
 
 
 async def test_a_worker_that_is_silent_is_shown_as_an_error_and_struck_off(

@@ -11,8 +11,9 @@ local moves = lazily(function()
     if not parsed.rank then return end
     local lanes = { lane_of(actor_of(record)) }
     if parsed.flow ~= '-' then
+      if facts_of(parsed.flow).deaths then lanes[2] = suspects().lane_of_suspects(actor_of(record)) end
       local tenant = turns().tenant_of(parsed.flow)
-      if tenant then lanes[2] = turns().lane_of_tenant(tenant, turns().band_of(queue, parsed.rank)) end
+      if tenant then lanes[#lanes + 1] = turns().lane_of_tenant(tenant, turns().band_of(queue, parsed.rank)) end
       for _, gate in ipairs(gates().gates_of(parsed.flow)) do
         lanes[#lanes + 1] = gate.lane
         if gate.cost > 1 then lanes[#lanes + 1] = gates().lane_beyond(gate) end
@@ -129,7 +130,12 @@ local moves = lazily(function()
       if run.flow ~= '-' then gates().leave(queue, id, run.flow, now, holders) end
       local is_valid, is_stopped = string.sub(run.token, 1, 1) ~= '!', is_asked_to_stop(run.flow)
       if is_valid then
-        if how == 'l' then run.losses = run.losses + 1 else run.attempts = math.max(run.attempts - 1, 0) end
+        if how == 'l' then
+          run.losses = run.losses + 1
+          run.flow = suspects().with_deaths(run.flow, (facts_of(run.flow).deaths or 0) + 1)
+        else
+          run.attempts = math.max(run.attempts - 1, 0)
+        end
         close_run(run, how, now)
         run.token = '!' -- `!token` is of a run that was settled, and a late verdict on this one must be refused
       end

@@ -79,6 +79,7 @@ end
 --   uKEY*TILL*HOW  unique until f finished, s started, or for so many ms; on conflict e existing, r replace, j reject
 --   pN             the priority, in a queue where it ages and the rank does not tell it
 --   xMS            not to be begun after this time
+--   dN             its worker died while it ran, N times in a row
 --   kWHO           asked to stop while it ran, or cancelled; e expired; oID replaced by a job of the same unique key
 --   qQUEUE         in the result of a failed job: the queue in which it was
 -- A gate is `rule=value`; names and values are quoted as in a URL.
@@ -109,7 +110,7 @@ local function facts_of(flow)
     local items = ',' .. flow
     facts = {
       ends = string.match(items, ',([keo][^,]*)'), expires = tonumber(string.match(items, ',x(%d+)')), tenant = string.match(items, ',t([^,]+)'),
-      has_gates = string.find(items, ',[cr]') ~= nil, is_unique = string.find(items, ',u', 1, true) ~= nil,
+      deaths = tonumber(string.match(items, ',d(%d+)')), has_gates = string.find(items, ',[cr]') ~= nil, is_unique = string.find(items, ',u', 1, true) ~= nil,
     }
     flows[flow] = facts
   end

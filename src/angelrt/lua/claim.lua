@@ -1,8 +1,8 @@
 -- Move what is overdue, then lease to one worker, under one token, what is first in line in ready and in open lanes.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
 -- ARGV      now_ms events_max worker token lease_ms capacity free resend actors
--- RETURNS   now_ms, next_due_ms or -1, again (1: more is claimable), the names of missing actors met here, then per job:
---           id queue rank record run
+-- RETURNS   now_ms, next_due_ms or -1, again (1: more is claimable; 2: suspects wait, take no more until you hold nothing), the names of
+--           missing actors met here, then per job: id queue rank record run
 -- INVARIANT a token, an entry in held and an entry in leased exist together, and so do those in holders; a call repeated with its token
 --           and resend = 1 leases nothing twice
 local now, events_max, worker, token, lease_ms = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -17,6 +17,8 @@ local counts, reply, granted_count, has_granted, missing, missing_seen, examined
 local closed = {}       -- lanes whose own first waiter met a closed gate, with the time at which it opens
 local joined = {}       -- lanes that somebody joined in this call, with the time at which the gate opens for the first who did
 local exhausted = false -- the call has stopped before it had seen everything
+local together = 0      -- suspects that this call has leased; as many as ever run together where one is alone
+local makes_room = false
 local deadline = integer(math.floor(now + lease_ms)) -- as text, like all that is written for each job: Redis prints a number anew each time
 local started = integer(now)
 local run_head, first_run_tail = token .. ' ' .. worker .. ' ', ' 1 1 0 ' .. started .. ' '
@@ -38,6 +40,7 @@ local function next_run(run, rank, flow)
   if is_own(run) then return run end -- taken by this call before it broke off
   local parsed = parse_run(run)
   parsed.token, parsed.worker, parsed.rank, parsed.started = token, worker, tonumber(rank), started
+  if parsed.flow ~= '-' and facts_of(parsed.flow).deaths then suspects().take_account(parsed) end
   parsed.deliveries, parsed.attempts = parsed.deliveries + 1, parsed.attempts + 1
   return format_run(parsed)
 end
@@ -94,6 +97,22 @@ local function hold_back(queue, candidate, run, actor, why, lane, at, change)
   return true
 end
 
+-- Whether a job that was in a death may be leased now. Suspects are taken from their lane, up to eight together or one alone, and beside
+-- them nothing is leased: nil where the call is full; false for one that now waits in that lane.
+local function may_join(queue, candidate, run, actor, change)
+  local deaths, lane = suspects().judge(parse_run(run)), suspects().lane_of_suspects(actor)
+  if deaths == 0 or deaths >= suspects().PROVEN then return together == 0 or nil end -- the worker fails it and does not run it
+  if candidate.lane ~= lane then
+    stand_in(queue, lane, candidate, run, change)
+    suspects().open(queue, lane, now)
+    return false
+  end
+  local is_alone = deaths >= suspects().ALONE
+  if granted_count > together or together >= (is_alone and 1 or suspects().TOGETHER_MAX) then return nil end
+  together = is_alone and suspects().TOGETHER_MAX or together + 1
+  return true
+end
+
 -- What a job takes beside a slot. Answers false for one that came into ready another way than by its send: it waits for its tenant's turn.
 local function enter(queue, candidate, run, flow, facts, change)
   local tenant = facts.tenant
@@ -134,6 +153,8 @@ local function place(index, candidate, record, run, change)
     if why then return hold_back(queue, candidate, run, actor, why, lane, at, change) end
     if flow ~= '-' or queue.takes_turns then
       if granted_count >= free and facts.has_gates then return nil end -- ahead of its slot, it would hold a gate and not run
+      local may = not facts.deaths or may_join(queue, candidate, run, actor, change)
+      if not may then return may == false or nil end
       if not enter(queue, candidate, run, flow, facts, change) then return true end
     end
   end
@@ -183,13 +204,18 @@ end
 -- The lanes in which this worker may find something: those of its actors, and the gates' whose time has come, the longest open first.
 local function open_lanes(queue)
   local lanes, own = {}, {}
+  queue.suspects = {}
   if queue.is_plain or call('ZCARD', queue.opens) == 0 then return lanes end
   for actor in string.gmatch(actors, '[^%z]+') do
-    if not is_paused('a', actor) then own[#own + 1] = lane_of(actor) end
+    if not is_paused('a', actor) then push(own, lane_of(actor), 's' .. lane_of(actor)) end
   end
   local marks = #own > 0 and call('ZMSCORE', queue.opens, unpack(own)) or {}
   for i, lane in ipairs(own) do
-    if marks[i] then lanes[#lanes + 1] = lane end
+    if marks[i] and i % 2 == 0 then
+      queue.suspects[lane] = true
+    elseif marks[i] then
+      lanes[#lanes + 1] = lane
+    end
   end
   for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', 0, OPENS_MAX)) do lanes[#lanes + 1] = lane end
   for _, lane in ipairs(lanes) do seen.looked[lane] = true end
@@ -242,11 +268,30 @@ local function mark_again(queue, lanes)
   end
 end
 
+-- Suspects, on a worker that holds nothing: in their turn, and when there was nothing else. A busy worker may be asked to make room.
+local function serve_suspects(index, is_turn)
+  local queue = queues[index]
+  local line, since = suspects().waiters(queue)
+  if #line == 0 or granted_count > 0 or capacity <= 0 or (is_turn and since > now) then return end
+  if call('ZLEXCOUNT', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1') > 0 then
+    makes_room = makes_room or suspects().ask_for_room(queue, since, now)
+    return
+  end
+  for i = #line, math.min(capacity, suspects().TOGETHER_MAX) + 1, -1 do line[i] = nil end
+  serve(index, line_of(line))
+  if together == 0 then return end
+  for lane in pairs(queue.suspects) do suspects().served(queue, lane, now) end
+  capacity = granted_count -- nothing beside
+end
+
 -- Answers whether more is claimable here.
 local function serve_queue(index, live)
-  local queue, before, full = queues[index], granted_count, false
+  local queue, full = queues[index], false
   if is_paused('q', queue.name) then return false end
-  local waiting, lanes, left = call('ZCARD', queue.ready), open_lanes(queue), math.max(capacity - before, 0)
+  local waiting, lanes = call('ZCARD', queue.ready), open_lanes(queue)
+  -- A call that broke off may have left them in ready, too: one that is sent again looks there first.
+  if not resend and next(queue.suspects) then serve_suspects(index, true) end
+  local left, before = math.max(capacity - granted_count, 0), granted_count
   local is_line = queue.is_plain or call('EXISTS', queue.opens, queue.turns) == 0 -- ready alone, which workers share
   if is_line and waiting == 0 then return false end
   if is_line then left = math.min(left, math.ceil(waiting / live)) end
@@ -256,6 +301,7 @@ local function serve_queue(index, live)
     full = serve(index, line)
     examined = examined + #line.ids
   end
+  if next(queue.suspects) then serve_suspects(index, false) end
   if queue.is_plain then return call('ZCARD', queue.ready) > 0 end
   local more = #first_in_line(queue, lanes, 1).ids > 0
   mark_again(queue, lanes)
@@ -296,6 +342,8 @@ local function take_up_all()
       for index in ipairs(queues) do
         if records[i] then take_up(index, id, records[i], runs[i]) end
       end
+      -- Held, as the call broke off, and not leased.
+      if not runs[i] or string.sub(runs[i], 1, 1) == '!' then call('ZREM', HELD, worker .. '\0' .. id) end
     end
   end
 end
@@ -318,5 +366,5 @@ if granted_count > 0 then
   for i = 1, math.min(granted_count, EVENT_IDS_MAX) do first_ids[i] = reply[REPLY_HEAD + 1 + (i - 1) * JOB_FIELDS] end
   event(EVENTS, events_max, 'claim', worker, granted_count, first_ids)
 end
-reply[1], reply[2], reply[3], reply[4] = string.format('%.3f', now), integer(next_due(queues, now)), again, missing
+reply[1], reply[2], reply[3], reply[4] = string.format('%.3f', now), integer(next_due(queues, now)), makes_room and 2 or again, missing
 return reply

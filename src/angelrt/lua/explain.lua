@@ -3,7 +3,8 @@
 -- ARGV      now_ms id actors (those of the live workers of its queue)
 -- RETURNS   state ('' when there is no such job), queue, score, record, run, result, then facts: name, count of values, values
 --           (paused: q, a or g and a name, who; missing: actor; gate: kind, name, opens_at (-1: when somebody frees it), limit, taken,
---           held_until, ids of up to ten that hold it; behind: how many wait before it at this gate; line: place, of how many)
+--           held_until, ids of up to ten that hold it; apart: in how many deaths of workers it ran; behind: how many wait before it at this
+--           gate; line: place, of how many)
 -- INVARIANT read-only; a job with no fact but `line` and `behind` is what the next claim leases, in its turn
 local now, id, actors = clock(ARGV[1]), ARGV[2], ARGV[3]
 local queues = given_queues()
@@ -81,6 +82,8 @@ local function tell_why(queue, state, rank, member)
   if why == 'missing' then tell('missing', actor) end
   if why == 'paused' then tell_pause('a' .. actor) end
   if why == 'gate' then tell_gate(gate, at) end
+  local deaths = not why and flow ~= '-' and facts_of(flow).deaths and suspects().judge(parse_run(run)) or 0
+  if deaths > 0 and deaths < suspects().PROVEN then tell('apart', integer(deaths)) end
   tell_line(queue, state, member)
 end
 

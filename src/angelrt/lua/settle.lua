@@ -3,7 +3,8 @@
 -- ARGV      now_ms events_max worker completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
 --           | per run: queue id token verdict delay_ms payload label pickup_word run_word gates children
 --             (verdicts: c completed, f failed, g failed without this delivery having run, k cancelled, r retry, s snooze, x handed back,
---             w handed back with the flow in payload, n note; gates: uTOKENS were used, h hold them for delay_ms)
+--             d its process died: retry, w handed back with the flow in payload, n note; gates: uTOKENS were used, h hold them for delay_ms,
+--             p failed since it killed its process)
 --           | per child: queue id record priority when flow
 -- RETURNS   per run: 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed;
 --           a call without runs only forgets what is beyond the retention
@@ -19,7 +20,7 @@ local queues = given_queues()
 local FIELDS, FIRST, CHILD_FIELDS = 11, 11, 6
 local SWEEP_MAX = 200
 local FLOOR_MS = 60000 -- an id younger than this is never forgotten, so that a repeated send still finds it
-local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', s = 'snoozed', x = 'released', w = 'released' }
+local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', d = 'retried', s = 'snoozed', x = 'released', w = 'released' }
 
 local ids, codes, counts, judged = {}, {}, {}, {}
 for i = 0, runs_count - 1 do ids[i + 1] = ARGV[FIRST + i * FIELDS + 1] end
@@ -106,10 +107,14 @@ local function correct_gates(queue, run, note, has_begun, delay_ms)
   end
 end
 
--- Back to a waiting place: r (retry) keeps the attempt charged; s (snooze), x and w (hand back) do not.
+-- Back to a waiting place: r and d (retry) keep the attempt charged; s (snooze), x and w (hand back) do not. Who came to a verdict of its own
+-- has killed no worker.
 local function put_back(q, id, stored, verdict, delay_ms, payload, has_begun)
   local run = parse_run(stored)
-  if verdict ~= 'r' then run.attempts = math.max(run.attempts - 1, 0) end
+  if verdict ~= 'r' and verdict ~= 'd' then run.attempts = math.max(run.attempts - 1, 0) end
+  if run.flow ~= '-' and (verdict == 'r' or verdict == 's') and facts_of(run.flow).deaths then
+    run.flow = suspects().with_deaths(run.flow, 0)
+  end
   if verdict == 'w' then
     run.flow, verdict = payload, 'x'
   elseif payload ~= '' then
@@ -122,7 +127,7 @@ local function put_back(q, id, stored, verdict, delay_ms, payload, has_begun)
     heads[q] = math.min(heads[q] or due, due)
   elseif run.flow ~= '-' then
     ready[q], lanes[q] = ready[q] or {}, lanes[q] or {}
-    moves().back_in_line(queues[q], id, run.rank, run.flow, ready[q], lanes[q])
+    moves().back_in_line(queues[q], id, run.rank, run.flow, ready[q], lanes[q], now)
   else
     push_to(ready, q, integer(run.rank), id)
   end
@@ -159,6 +164,7 @@ for i, id in ipairs(ids) do
     end
     local words, outcome, pickup, took = words_of(counts, label), WORDS[verdict], ARGV[at + 7], ARGV[at + 8]
     words[outcome] = (words[outcome] or 0) + 1
+    if gates_note == 'p' then words.poisoned = (words.poisoned or 0) + 1 end
     if has_begun then
       words[pickup] = (words[pickup] or 0) + 1
       words[took] = (words[took] or 0) + 1

@@ -198,7 +198,7 @@ class Worker:
             keys = self._client.store.keys
             named = [dict(zip(QUEUE_KEYS, keys.queue(queue), strict=True)) for queue in self.queues]
             commands = [["ZCARD", of[place]] for of in named for place in ("ready", "leased")]
-            commands += [["ZLEXCOUNT", of["lanes"], "[t", "(u"] for of in named]  # the lanes of tenants
+            commands += [["ZLEXCOUNT", of["lanes"], "[s", "(u"] for of in named]  # the lanes of suspects and of tenants
             counts = await self._client.store.commands(*commands)
             if not any(counts) and not self.running.leases:
                 return

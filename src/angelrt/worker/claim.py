@@ -13,7 +13,7 @@ from ..errors import RedisRefused
 from ..job import rank_ready_ms, read_record, write_number
 from ..link import REPLY_TIMEOUT_S, Link
 from ..store import BLOCK_S
-from ..views import read_run
+from ..views import deaths_of, process_deaths_of, read_run
 from .running import Run
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("angelrt.worker")
 
 REFUSED_PAUSE_S: Final = 1.0
+MAKE_ROOM: Final = 2
+"""What a claim answers where suspects wait for a worker that holds nothing, and this one is to be it."""
 
 
 class ClaimLoop:
@@ -83,13 +85,15 @@ class ClaimLoop:
             actors=self._known,
             block=block,
         )
-        self.more = claimed.again
+        self.more = claimed.again == 1
+        if claimed.again == MAKE_ROOM:
+            self._running.make_room()
         self._on_due(claimed.next_due_ms)
         self._name_missing(claimed.parked)
         self._queues.append(self._queues.pop(0))
         if claimed.deliveries:
             await self._hand_over(claimed)
-        elif claimed.again and self._running.free <= 0:
+        elif self.more and self._running.free <= 0:
             self._running.slow_down()  # what is left has gates, and those are not claimed ahead of a slot
         return len(claimed.deliveries)
 
@@ -115,7 +119,7 @@ class ClaimLoop:
         arguments = record.arguments or blobs.get(job_id) or b""
         return Run(
             job_id, queue, state.token, actor, arguments, state.attempts, attempts_max, timeout_s,
-            rank_ready_ms(float(delivery.rank)), now_ms, now_s, state.flow,
+            rank_ready_ms(float(delivery.rank)), now_ms, now_s, state.flow, deaths_of(state.flow), process_deaths_of(state.history),
         )  # fmt: skip
 
     def _name_missing(self, parked: Sequence[str]) -> None:

@@ -24,6 +24,10 @@ class WorkerLost(Exception):  # noqa: N818 - stands in the record of a failed jo
     """The job's worker died or hung in its last permitted run, so that nobody could write how it ended."""
 
 
+class Poison(Exception):  # noqa: N818 - stands in the record of a failed job under this name
+    """The job killed the process in which it ran, again and again."""
+
+
 class RemoteFailure(Exception):  # noqa: N818 - stands for an error that was raised elsewhere
     """An exception of the process, as text."""
 
@@ -38,6 +42,14 @@ class RemoteFailure(Exception):  # noqa: N818 - stands for an error that was rai
     def describe(self) -> str:
         """Return the remote exception in one line."""
         return f"{self.type}: {self.message}"
+
+
+class ProcessDied(RemoteFailure):
+    """The process of a process actor ended by itself while it ran the job."""
+
+    def __init__(self, message: str) -> None:
+        """Say how it ended."""
+        super().__init__("ProcessDied", message, "")
 
 
 def failure_json(actor: str, error: BaseException) -> bytes:

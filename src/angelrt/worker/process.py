@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import anyio
 import anyio.to_process
@@ -16,9 +17,8 @@ import anyio.to_process
 from ..actor import Actor, Actors
 from ..context import Context, CurrentJob, enter
 from ..retry import Retry, Snooze
-from .failure import RemoteFailure, hopeless, text_of, traceback_of, type_name
+from .failure import ProcessDied, RemoteFailure, hopeless, text_of, traceback_of, type_name
 
-DIED: Final = "ProcessDied"
 Identity = tuple[str, str, int, float]
 
 
@@ -58,8 +58,8 @@ class ProcessPool:
                 limiter=self._limiter,
             )
         except anyio.BrokenWorkerProcess as error:
-            reason = f": {error.__cause__}" if error.__cause__ else ""
-            raise RemoteFailure(DIED, f"the process of actor {actor.name} ended while it ran the job{reason}", "") from error
+            message = f"the process of actor {actor.name} ended while it ran the job{_ending(error)}"
+            raise ProcessDied(message) from error
         kind, *parts = answer
         if kind == "ok":
             return Answer(*parts)
@@ -68,6 +68,17 @@ class ProcessPool:
         if kind == "snooze":
             raise Snooze(parts[0])
         raise RemoteFailure(*parts[:3], hopeless=parts[3])
+
+
+def _ending(error: BaseException) -> str:
+    """Return how a process ended: by which signal, or with which exit code. anyio has waited for it, and tells nobody."""
+    trace = error.__traceback__
+    while trace is not None:
+        code: int | None = getattr(trace.tb_frame.f_locals.get("process"), "returncode", None)
+        if code is not None:
+            return f", by {signal.Signals(-code).name}" if code < 0 else f", with exit code {code}"
+        trace = trace.tb_next
+    return ""
 
 
 def execute(module: str, qualname: str, name: str, arguments: bytes, identity: Identity) -> tuple[Any, ...]:

@@ -19,8 +19,9 @@ from ..context import Context, CurrentJob, Middleware, enter
 from ..errors import InvalidArguments, InvalidOptions
 from ..retry import Fail, Retry, Snooze
 from ..store import Verdict
-from .failure import Timeout, WorkerLost, describe, failure_json, hopeless
+from .failure import Poison, ProcessDied, Timeout, WorkerLost, describe, failure_json, hopeless
 from .process import ProcessPool
+from .running import DEATHS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -161,8 +162,11 @@ class Runner:
         """Return the verdict of a run; None when its lease is lost, since then nothing may be written."""
         if run.why_cancelled:
             return self._verdict_of(run, asyncio.CancelledError())
+        if run.deaths >= DEATHS_MAX:
+            return self._given_up(run, Poison(f"its process died {run.deaths} times while it ran, the last times alone"), "p")
         if run.attempt > run.attempts_max:
-            return self._given_up(run)
+            lost = f"its worker was lost in its last run, and its {run.attempts_max} attempts are used up"
+            return self._given_up(run, WorkerLost(lost))
         try:
             payload = await self._called(run, context)
             children = tuple(map(self._new_job, context.buffered)) if context.buffered else ()
@@ -260,8 +264,12 @@ class Runner:
             error = Timeout(f"ran longer than {run.timeout_s:g} s")
         if isinstance(error, Snooze):
             return self._verdict(run, "s", delay_s=error.delay_s)
+        has_died = isinstance(error, ProcessDied)
+        is_poison = has_died and run.process_deaths + 1 >= DEATHS_MAX
+        if is_poison:
+            error = ProcessDied(f"its process died {DEATHS_MAX} times in a row while it ran; at last {error}")
         failure = failure_json(run.actor.name, error)
-        final = run.attempt >= run.attempts_max or hopeless(error)
+        final = is_poison or run.attempt >= run.attempts_max or hopeless(error)
         log.log(
             logging.ERROR if final else logging.WARNING,
             "%s: job %s failed in attempt %d of %d: %s",
@@ -270,13 +278,14 @@ class Runner:
         )
         after_s = error.after_s if isinstance(error, Retry) else None
         delay_s = run.actor.definition.retry.delay_s(run.attempt) if after_s is None else after_s
-        verdict = self._verdict(run, "f" if final else "r", delay_s=delay_s, payload=failure)
+        verdict = self._verdict(run, "f" if final else "d" if has_died else "r", delay_s=delay_s, payload=failure)
+        if is_poison:
+            return verdict._replace(gates="p")
         return verdict._replace(gates=verdict.gates + "h") if isinstance(error, Retry) and error.gate else verdict
 
-    def _given_up(self, run: Run) -> Verdict:
-        reason = WorkerLost(f"its worker was lost in its last run, and its {run.attempts_max} attempts are used up")
+    def _given_up(self, run: Run, reason: Exception, gates: str = "") -> Verdict:
         log.error("%s: job %s failed: %s", run.actor.name, run.id, reason, extra={"job_id": run.id, "actor": run.actor.name})
-        return self._verdict(run, "g", payload=failure_json(run.actor.name, reason))
+        return self._verdict(run, "g", payload=failure_json(run.actor.name, reason))._replace(gates=gates)
 
     def _verdict(self, run: Run, code: str, *, delay_s: float = 0, payload: bytes = b"", children: tuple[NewJob, ...] = ()) -> Verdict:
         pickup = took = gates = ""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 AHEAD_S: Final = 0.005
 """A claim runs ahead of the slots by what ends in this time: more than a round trip, far less than anybody notices."""
 PACE_SAMPLE_S: Final = 0.001
+DEATHS_MAX: Final = 3
+"""A job that ran in so many deaths was alone in the last: it is not run again. As PROVEN in _suspects.lua."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,12 +37,21 @@ class Run:
     started_ms: float
     started_s: float
     flow: str = "-"
+    deaths: int = 0
+    """In how many deaths of workers in a row the job ran."""
+    process_deaths: int = 0
+    """How many of its runs in a row ended with the death of their own process."""
     deadline_s: float = math.inf
     begun: bool = False
     hangs: bool = False
     task: asyncio.Task[None] | None = None
     context: Context[Any] | None = None
     why_cancelled: str = ""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the job may have killed its last worker, so that nothing runs beside it but others of its kind."""
+        return 0 < self.deaths < DEATHS_MAX
 
     def begin(self) -> None:
         """Note that the actor is called now: from here its timeout counts, not while it waits for a thread or a process."""
@@ -75,6 +86,8 @@ class Running:
         self.leases: dict[str, Run] = {}
         self.processed = 0
         self.busy_ms = 0.0
+        self._apart = 0
+        self._makes_room = False
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -88,7 +101,12 @@ class Running:
         return self.concurrency - len(self.slots)
 
     def wanted(self) -> int:
-        """How many jobs to claim now: one for each free slot, and ahead of that what ends within a few milliseconds at the present pace."""
+        """How many jobs to claim now: one for each free slot, and ahead of that what ends within a few milliseconds at the present pace.
+
+        None beside suspects, and none while room is made for them.
+        """
+        if self._apart or self._makes_room:
+            return 0
         now_s = time.monotonic()
         passed_s = now_s - self._paced_s
         if passed_s >= PACE_SAMPLE_S:
@@ -106,7 +124,9 @@ class Running:
         older = self.leases.get(run.id)
         if older is not None:
             older.cancel("lost")
+            self._apart -= older.is_suspect
         self.leases[run.id] = run
+        self._apart += run.is_suspect
         self._idle.clear()
 
     def end(self, run: Run) -> None:
@@ -121,8 +141,15 @@ class Running:
         run = self.leases.get(job_id)
         if run is not None and run.token == token:
             del self.leases[job_id]
+            self._apart -= run.is_suspect
             if not self.leases:
+                self._makes_room = False
                 self._idle.set()
+                self._room.set()
+
+    def make_room(self) -> None:
+        """Claim nothing until no lease is held: suspects run beside nothing else."""
+        self._makes_room = bool(self.leases)
 
     async def room(self) -> int:
         """Wait until there is something to claim for, and return how many jobs are wanted."""
