@@ -342,8 +342,6 @@ local function take_up_all()
       for index in ipairs(queues) do
         if records[i] then take_up(index, id, records[i], runs[i]) end
       end
-      -- Held, as the call broke off, and not leased.
-      if not runs[i] or string.sub(runs[i], 1, 1) == '!' then call('ZREM', HELD, worker .. '\0' .. id) end
     end
   end
 end
