@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from angelrt import JobFailed, RetryPolicy
 from tests.worker.waiting import until, until_info
 
 if TYPE_CHECKING:
@@ -76,3 +79,17 @@ async def test_a_busy_worker_makes_room_and_then_runs_the_suspect_alone(rt: Runt
         go_on.set()
         assert await suspect.result(RESULT_S) == 1
         assert [await job.result(RESULT_S) for job in (first, late)] == ["done"] * 2
+
+
+async def test_what_may_run_once_only_is_not_begun_again_after_a_death(rt: Runtime[Any]) -> None:
+    begun: list[str] = []
+
+    @rt.actor(name="wait", retry=RetryPolicy(attempts=1))
+    async def wait() -> None:
+        begun.append(rt.context.job.id)
+
+    (job,) = await lose(rt, 1)
+    async with rt.worker():
+        with pytest.raises(JobFailed) as failed:
+            await job.result(RESULT_S)
+    assert (failed.value.error_type, begun) == ("angelrt.worker.failure.WorkerLost", [])

@@ -164,7 +164,8 @@ class Runner:
             return self._verdict_of(run, asyncio.CancelledError())
         if run.deaths >= DEATHS_MAX:
             return self._given_up(run, Poison(f"its process died {run.deaths} times while it ran, the last times alone"), "p")
-        if run.attempt > run.attempts_max:
+        # A death uses up no attempt; but what may run once only is not begun a second time.
+        if run.attempt > run.attempts_max or (run.deaths and run.attempts_max == 1):
             lost = f"its worker was lost in its last run, and its {run.attempts_max} attempts are used up"
             return self._given_up(run, WorkerLost(lost))
         try:
