@@ -39,7 +39,7 @@ class Told(NamedTuple):
     @property
     def is_free(self) -> bool:
         """Whether nothing is named that it waits for, but its turn."""
-        return not {"paused", "missing", "gate"} & self.facts.keys()
+        return not {"paused", "missing", "gate", "apart"} & self.facts.keys()
 
     @property
     def order(self) -> tuple[float, bytes]:

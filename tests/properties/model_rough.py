@@ -45,10 +45,6 @@ class Rough(Lives):
         for queue in queues:
             self._move_on(queue)
 
-    def held(self, worker: str, token: str) -> list[str]:
-        """Return what a worker holds under a token."""
-        return self._held(worker, token)
-
     def forbidden(
         self, new: Sequence[str], room: int, free: int, queues: Sequence[str], known: AbstractSet[str], *, again: bool
     ) -> Iterator[str]:
