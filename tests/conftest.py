@@ -81,7 +81,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses a server once on each of them."""
-    for fixture, scope in (("server_url", "session"), ("own_server", "function")):
+    for fixture, scope in (("server_url", "session"), ("own_server", "function"), ("pair", "function"), ("watched", "function")):
         if fixture in metafunc.fixturenames:
             programs = _programs(metafunc.config)
             metafunc.parametrize(fixture, programs, indirect=True, scope=scope, ids=[program.name for program in programs])

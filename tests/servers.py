@@ -92,6 +92,11 @@ class Server:
         """The process id; an error when nothing runs."""
         return self._running().pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether the process was started and not ended."""
+        return self._process is not None
+
     def start(self) -> Self:
         """Start the process and wait until it answers PING. Raises RuntimeError with its log when it does not."""
         assert self._process is None, "the server runs already"

@@ -7,8 +7,8 @@ import os
 import platform
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from .errors import ConfigError, InvalidOptions
 from .retry import seconds
@@ -20,6 +20,8 @@ URL_VARIABLE = "ANGELRT_URL"
 NAMESPACE_VARIABLE = "ANGELRT_NAMESPACE"
 NAMESPACE_DEFAULT = "angelrt"
 SERVER_SCHEMES = ("redis", "rediss", "unix")
+SENTINEL_SCHEME = "redis+sentinel"
+SENTINEL_PORT = 26379
 EMBEDDED_SCHEME = "embedded"
 
 PAYLOAD_MAX_BYTES = 1024 * 1024
@@ -81,11 +83,46 @@ def resolve_url(url: str | None) -> str:
             "(pip install 'angelrt[embedded]')"
         )
         raise ConfigError(message)
-    if not found.startswith(tuple(f"{scheme}://" for scheme in (*SERVER_SCHEMES, EMBEDDED_SCHEME))):
-        raise wrong_address(found, "the scheme is one of redis://, rediss://, unix://, embedded://")
-    if not found.startswith(f"{EMBEDDED_SCHEME}://"):
+    if not found.startswith(tuple(f"{scheme}://" for scheme in (*SERVER_SCHEMES, SENTINEL_SCHEME, EMBEDDED_SCHEME))):
+        raise wrong_address(found, "the scheme is one of redis://, rediss://, unix://, redis+sentinel://, embedded://")
+    if sentinel_address(found) is None and not found.startswith(f"{EMBEDDED_SCHEME}://"):
         _check_server(found)
     return found
+
+
+class SentinelAddress(NamedTuple):
+    """Where the sentinels are, and the name under which they watch the servers; user, password and database are of the servers."""
+
+    sentinels: list[tuple[str, int]]
+    service: str
+    db: int
+    username: str | None
+    password: str | None
+    sentinel_username: str | None
+    sentinel_password: str | None
+
+
+def sentinel_address(url: str) -> SentinelAddress | None:
+    """Return the parts of a `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB` address; None for any other. Raises ConfigError."""
+    scheme, _, rest = url.partition("://")
+    if scheme != SENTINEL_SCHEME:
+        return None
+    before, _, query = rest.partition("?")
+    hosts, _, path = before.rpartition("@")[2].partition("/")
+    user, _, password = before.rpartition("@")[0].partition(":")
+    service, _, db = path.partition("/")
+    try:
+        parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        sentinels = [(part.hostname or "", part.port or SENTINEL_PORT) for part in parts]
+        known = dict[str, str | None]((name, values[0]) for name, values in parse_qs(query, strict_parsing=bool(query)).items())
+        own = known.pop("sentinel_username", None), known.pop("sentinel_password", None)
+        number = int(db or 0)
+    except ValueError as error:
+        raise wrong_address(url, str(error)) from error
+    if known or not service or "/" in db or not all(host for host, _ in sentinels):
+        form = "redis+sentinel://host:26379,host:26379/service/0, with ?sentinel_password= where the sentinels have one of their own"
+        raise wrong_address(url, f"the form is {form}")
+    return SentinelAddress(sentinels, unquote(service), number, unquote(user) or None, unquote(password) or None, *own)
 
 
 def _check_server(url: str) -> None:
@@ -121,7 +158,7 @@ def embedded_path(url: str) -> str | None:
     return path
 
 
-_PASSWORD = re.compile(r"(^[^:@/]*:(?!//)|//[^:@/]*:).*(?=@)|((?<=[?&])password=)[^&#]*", re.IGNORECASE)
+_PASSWORD = re.compile(r"(^[^:@/]*:(?!//)|//[^:@/]*:).*(?=@)|((?<=[?&])(?:sentinel_)?password=)[^&#]*", re.IGNORECASE)
 
 
 def redact(url: str) -> str:

@@ -9,6 +9,7 @@
     ├── RedisUnavailable       Redis did not answer in time; nothing is known to be lost
     ├── RedisRefused           Redis answered, and will not do it (permission, wrong version, read-only)
     ├── RedisFull              Redis is at maxmemory: new work is refused, running work goes on
+    ├── NotReplicated          the job is stored on the primary, and no replica has confirmed it in time
     ├── Draining               the queue, the actor or a key of the job is drained: it takes no new jobs
     ├── DuplicateJob           a job of the same unique key is there, and the actor says to refuse another
     ├── JobNotFound            no job of this id, or its retention has passed
@@ -61,6 +62,13 @@ class RedisRefused(AngelError):
 
 class RedisFull(AngelError):
     """Redis is at its memory limit and refuses new work; running work goes on and frees memory as it ends."""
+
+
+class NotReplicated(AngelError):
+    """With `durability="replicated"`: the job IS stored on the primary and will run, but no replica has confirmed it in time.
+
+    Sending it again with the same id is safe: it asks the replicas again, and stores nothing twice.
+    """
 
 
 class Draining(AngelError):

@@ -20,8 +20,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry as BlockingRetry
 
-from .config import wrong_address
-from .errors import RedisRefused
+from . import sentinel
+from .config import sentinel_address, wrong_address
+from .errors import NotReplicated, RedisRefused
+from .refusals import DEMOTED
 from .scripts import as_eval
 
 if TYPE_CHECKING:
@@ -36,19 +38,27 @@ RETRY_CAP_S: Final = 2.0
 CONNECT_TIMEOUT_S: Final = 5.0
 REPLY_TIMEOUT_S: Final = 5.0
 """A reply later than this (beyond a block) means a half-open connection: it is closed and the command is sent again."""
+REPLICATION_WAIT_MS: Final = 1_000
+"""How long a replica has to confirm what was sent."""
 
 
 def connector(url: str) -> Callable[[], AbstractConnection]:
-    """Return a maker of connections that never re-send a command by themselves and read without a timeout."""
+    """Return a maker of connections that never re-send a command by themselves and read without a timeout.
+
+    Behind Sentinel each new connection asks first where the primary is.
+    """
+    options: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "protocol": 2,
+        "health_check_interval": 0,
+    }
+    watched = sentinel_address(url)
+    if watched is not None:
+        return lambda: sentinel.PrimaryConnection(watched, **options)
     try:
-        pool = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            protocol=2,
-            health_check_interval=0,
-        )
+        pool = ConnectionPool.from_url(url, **options)  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
         pool.make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
         raise wrong_address(url, str(error)) from error
@@ -137,6 +147,8 @@ class Link:
             while True:
                 try:
                     reply = cast("Any", await connection.read_response())
+                except DEMOTED:
+                    raise  # the next connection may find another server
                 except ResponseError as error:
                     reply = error
                 call = self._pending[0]
@@ -175,6 +187,35 @@ class Link:
             self._drop(self._connection, LinkLost(f"no reply within {self._reply_timeout_s:g} s"))
         else:
             self._alarm = loop.call_later(left_s, self._check_replies)
+
+
+class ReplicatedLink(Link):
+    """A connection whose calls are answered when a replica has what they wrote, too; it is for sends, since it waits for each."""
+
+    def __init__(self, url: str, channel: str) -> None:
+        """Remember where to connect; `channel` is one that nobody listens to."""
+        super().__init__(url, reply_timeout_s=REPLY_TIMEOUT_S + REPLICATION_WAIT_MS / 1000)
+        self._channel = channel
+
+    async def call(self, *commands: Sequence[Any]) -> list[Any]:
+        """Send commands in one packet and return their replies.
+
+        Raises NotReplicated when they were done and no replica has confirmed that in time, LinkLost as any link, and when the server is
+        demoted meanwhile.
+        """
+        # A call that is repeated writes nothing anew, and WAIT asks only for what its connection wrote: the word to nobody is a write.
+        *replies, _, confirmed = await super().call(*commands, ["PUBLISH", self._channel, ""], ["WAIT", 1, REPLICATION_WAIT_MS])
+        if any(isinstance(reply, Exception) for reply in replies):
+            return replies
+        if isinstance(confirmed, Exception):
+            raise LinkLost(str(confirmed)) from confirmed
+        if confirmed < 1:
+            message = (
+                f"stored on the primary, and no replica has confirmed it within {REPLICATION_WAIT_MS / 1000:g} s: a failover now would "
+                "lose it; send it again with the same id"
+            )
+            raise NotReplicated(message)
+        return replies
 
 
 def _not_connected(error: Exception) -> Exception:
@@ -241,7 +282,7 @@ class BlockingLink:
     def _execute(self) -> Callable[..., Any]:
         if self._redis is None:
             self._redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
-                self._url,
+                sentinel.primary_url(self._url),
                 retry=BlockingRetry(NoBackoff(), 0),
                 socket_timeout=REPLY_TIMEOUT_S,
                 socket_connect_timeout=CONNECT_TIMEOUT_S,

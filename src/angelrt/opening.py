@@ -40,9 +40,9 @@ async def server(url: str) -> AsyncGenerator[str]:
 
 
 @asynccontextmanager
-async def store(url: str, keys: Keys, retention: Retention, events_max: int) -> AsyncGenerator[Store]:
+async def store(url: str, keys: Keys, retention: Retention, events_max: int, replicated: bool) -> AsyncGenerator[Store]:  # noqa: FBT001 - one caller
     """Yield a store that has reached the server. Raises RedisUnavailable after five seconds, RedisRefused at once."""
-    opened = Store(url, keys, retention=retention, events_max=events_max)
+    opened = Store(url, keys, retention=retention, events_max=events_max, replicated=replicated)
     try:
         await opened.learn_time(OPEN_DEADLINE_S)
         yield opened

@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final, Generic, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Unpack
 
 from typing_extensions import TypeVar
 
@@ -55,6 +55,7 @@ class Runtime(Actors, Generic[S]):
     `context.state`. `imports` names modules that declare actors, imported by workers. `middleware` wraps every run:
     `async def mw(context, call_next)`. `lease` (seconds) is how long a dead worker keeps its jobs. `retention` says how long ended jobs
     are remembered; `events=False` leaves the event stream unwritten. `queues` are the policies of queues that have any.
+    `durability="replicated"`: a send returns when a replica of the server has the job, too, and raises NotReplicated otherwise.
     Raises ConfigError and InvalidOptions.
     """
 
@@ -71,6 +72,7 @@ class Runtime(Actors, Generic[S]):
         retention: Retention | None = None,
         events: bool = True,
         queues: Sequence[Queue] = (),
+        durability: Literal["primary", "replicated"] = "primary",
     ) -> None:
         """Keep the settings."""
         super().__init__(queue=queue)
@@ -88,6 +90,10 @@ class Runtime(Actors, Generic[S]):
             message = f"retention is a Retention(...), not {retention!r}"
             raise ConfigError(message)
         self._events_max = EVENTS_MAX if events else 0
+        if durability not in ("primary", "replicated"):
+            message = f'durability is "primary" or "replicated", not {durability!r}'
+            raise ConfigError(message)
+        self._replicated = durability == "replicated"
         for queue_policy in queues:
             if not isinstance(queue_policy, Queue):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
                 message = f"Runtime(queues=) is a list of Queue(...), not {queue_policy!r}"
@@ -118,7 +124,7 @@ class Runtime(Actors, Generic[S]):
         stack = AsyncExitStack()
         try:
             url = await stack.enter_async_context(opening.server(resolve_url(self.url)))
-            store = await stack.enter_async_context(opening.store(url, self.keys, self._retention, self._events_max))
+            store = await stack.enter_async_context(opening.store(url, self.keys, self._retention, self._events_max, self._replicated))
             self._client = await stack.enter_async_context(opening.client(store, self.run_sync, self.queues))
         except BaseException:
             self._opened_in = 0

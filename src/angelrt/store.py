@@ -11,23 +11,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
-from redis.exceptions import (
-    AuthenticationError,
-    ClusterDownError,
-    MasterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import NoScriptError, ResponseError
 
 from . import scripts
 from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES, EVENTS_MAX, Retention, redact
-from .errors import RedisFull, RedisRefused, RedisUnavailable
+from .errors import RedisFull, RedisUnavailable
 from .job import blob_field
-from .link import Link, LinkLost, pause_s
+from .link import Link, LinkLost, ReplicatedLink, pause_s
+from .refusals import passes, refusal
 from .scripts import QueueIndex
 
 if TYPE_CHECKING:
@@ -41,7 +32,6 @@ log = logging.getLogger("angelrt")
 T = TypeVar("T")
 SEND_DEADLINE_S: Final = 10.0
 BLOCK_S: Final = 1
-TRANSIENT: Final = (ReadOnlyError, ClusterDownError, MasterDownError, TryAgainError)
 STATES: Final = ("ready", "delayed", "leased", "lanes")
 OUTCOMES: Final = ("completed", "failed", "cancelled")
 CHANGED_MEANWHILE: Final = -1
@@ -139,19 +129,24 @@ def evalsha(keys: Keys, script: Script, queue_keys: Sequence[str], arguments: Se
 class Store:
     """The verbs of one partition over one shared connection."""
 
-    def __init__(self, url: str, keys: Keys, *, retention: Retention | None = None, events_max: int = EVENTS_MAX) -> None:
-        """Prepare; connects at the first call."""
+    def __init__(
+        self, url: str, keys: Keys, *, retention: Retention | None = None, events_max: int = EVENTS_MAX, replicated: bool = False
+    ) -> None:
+        """Prepare; connects at the first call. `replicated`: a send counts as stored when a replica has it, too."""
         self.url = url
         self.keys = keys
         self.link = Link(url)
+        self._replicated = ReplicatedLink(url, keys.inbox("nobody")) if replicated else None
         self.clock: Callable[[], float] | None = None
         self._retention = retention or Retention()
         self._events_max = str(events_max) if events_max else ""
         self._offset_ms = (time.time() - time.monotonic()) * 1000
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         await self.link.close()
+        if self._replicated is not None:
+            await self._replicated.close()
 
     # -- verbs ---------------------------------------------------------------------------------------------------------------------
 
@@ -160,7 +155,7 @@ class Store:
 
         For one whose unique key is taken: the id of the job that has it, behind `!` where the send is to be refused.
 
-        Raises RedisUnavailable after ten seconds without an answer, RedisFull at the server's memory limit.
+        Raises RedisUnavailable after ten seconds without an answer, RedisFull at the server's memory limit, and NotReplicated.
         """
         return cast("list[int | bytes]", await self._with_jobs(scripts.ENQUEUE, [], jobs, await self._beside(jobs, SEND_DEADLINE_S)))
 
@@ -414,27 +409,36 @@ class Store:
         given = [self._now(), self._events_max, *arguments, *(argument for job in jobs for argument in _job_arguments(index, job))]
         blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
         command = self._command(script, index.keys, given)
-        return cast("list[Any]", await self._run(script, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S))
+        call = self._run(script, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S, link=self._replicated)
+        return cast("list[Any]", await call)
 
-    async def _run(self, script: Script, command: list[Any], blobs: Sequence[list[Any]] = (), *, deadline_s: float | None = None) -> Any:
+    async def _run(
+        self,
+        script: Script,
+        command: list[Any],
+        blobs: Sequence[list[Any]] = (),
+        *,
+        deadline_s: float | None = None,
+        link: Link | None = None,
+    ) -> Any:
         async def attempt() -> Any:
             if blobs:
-                return await self._transaction(script, command, blobs)
-            return await self._once(self.link, script, command)
+                return await self._transaction(link or self.link, script, command, blobs)
+            return await self._once(link or self.link, script, command)
 
         return await self._retrying(attempt, deadline_s)
 
-    async def _transaction(self, script: Script, command: list[Any], blobs: Sequence[list[Any]]) -> Any:
+    async def _transaction(self, link: Link, script: Script, command: list[Any], blobs: Sequence[list[Any]]) -> Any:
         """Store payloads and their jobs together: neither stands without the other, whatever breaks in between."""
-        reply = await self._exec(blobs, command)
+        reply = await self._exec(link, blobs, command)
         if isinstance(reply, NoScriptError):
-            reply = await self._exec(blobs, scripts.as_eval(script, command))
+            reply = await self._exec(link, blobs, scripts.as_eval(script, command))
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    async def _exec(self, blobs: Sequence[list[Any]], command: list[Any]) -> Any:
-        *queued, executed = await self.link.call(["MULTI"], *blobs, command, ["EXEC"])
+    async def _exec(self, link: Link, blobs: Sequence[list[Any]], command: list[Any]) -> Any:
+        *queued, executed = await link.call(["MULTI"], *blobs, command, ["EXEC"])
         refused = next((reply for reply in queued if isinstance(reply, Exception)), None)
         if refused is not None or isinstance(executed, Exception):
             return refused or executed
@@ -455,15 +459,15 @@ class Store:
         while True:
             try:
                 return await attempt()
-            except (LinkLost, *TRANSIENT) as error:
+            except (LinkLost, ResponseError) as error:
+                if isinstance(error, ResponseError) and not passes(error):
+                    raise refusal(error, self.url) from error
                 tries += 1
                 wait_s = pause_s(tries)
                 if give_up_at is not None and loop.time() + wait_s > give_up_at:
                     message = f"Redis at {redact(self.url)} did not answer within {deadline_s:g} s: {error}"
                     raise RedisUnavailable(message) from error
                 log.warning("Redis at %s: %s; trying again in %.2f s (attempt %d)", redact(self.url), error, wait_s, tries)
-            except ResponseError as error:
-                raise refusal(error, self.url) from error
             await asyncio.sleep(wait_s)
 
     def _claimed(self, reply: list[Any], queues: Sequence[str]) -> Claimed:
@@ -486,14 +490,3 @@ def renewed(reply: list[Any]) -> tuple[list[str], list[str]]:
 
 def _job_arguments(index: QueueIndex, job: NewJob) -> tuple[Any, ...]:
     return index(job.queue), job.id, job.record, "" if job.priority is None else job.priority, job.when, job.flow
-
-
-def refusal(error: ResponseError, url: str) -> Exception:
-    """Return the typed error for an answer of the server that is an error."""
-    if isinstance(error, OutOfMemoryError):
-        return RedisFull(
-            f"Redis at {redact(url)} is at maxmemory and takes no new work: raise maxmemory or shorten the retention ({error})"
-        )
-    if isinstance(error, NoPermissionError | AuthenticationError):
-        return RedisRefused(f"Redis at {redact(url)} does not permit this; `python -m angelrt doctor` names what is missing: {error}")
-    return RedisRefused(f"Redis at {redact(url)} refused: {error}")

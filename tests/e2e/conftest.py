@@ -11,6 +11,7 @@ from angelrt.keys import Keys
 from angelrt.store import Store
 from tests import servers
 from tests.e2e.processes import Application
+from tests.sentinels import Pair, Watched
 from tests.servers import Server
 from tests.state import assert_sound
 
@@ -29,6 +30,26 @@ def one_server() -> Iterator[Server]:
         yield server.start()
     finally:
         server.remove()
+
+
+@pytest.fixture
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A primary with a replica, for this test alone."""
+    pair = Pair(request.param)
+    try:
+        yield pair.start()
+    finally:
+        pair.remove()
+
+
+@pytest.fixture
+def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
+    """A primary with a replica, and three sentinels that watch them, for this test alone."""
+    watched = Watched(request.param)
+    try:
+        yield watched.start()
+    finally:
+        watched.remove()
 
 
 @pytest.fixture

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
     from angelrt.store import NewJob
 
+LATE_MS: Final = 2_000
+GRACE_MS: Final = 10_000
+"""A lease that is found ended for longer than LATE_MS is spared for GRACE_MS, once: nobody could look, so its holder may live."""
+
 
 @dataclass
 class Moves(Uniques):
@@ -114,9 +118,12 @@ class Moves(Uniques):
         due = [job for job in self._in(queue, "delayed") if job.score <= self.now_ms]
         for job in due:
             self._make_ready(job, self.rank(job, job.score))
-        expired = [job_id for job_id, job in self.jobs.items() if self._is(job, queue, "leased") and job.score <= self.now_ms]
-        self._give_back(expired, "l")
-        return len(due) + len(expired)
+        ended = [job_id for job_id, job in self.jobs.items() if self._is(job, queue, "leased") and job.score <= self.now_ms]
+        spared = [job_id for job_id in ended if self.now_ms - self.jobs[job_id].score > LATE_MS and self.jobs[job_id].score % 1 == 0]
+        for job_id in spared:
+            self.jobs[job_id].score = math.floor(self.now_ms) + GRACE_MS + 0.5
+        self._give_back([job_id for job_id in ended if job_id not in spared], "l")
+        return len(due) + len(ended) - len(spared)
 
     def cancel_waiting(self, job_id: str, why: str) -> None:
         """End a job that waits; at a gate, the next in line may need less than it did."""

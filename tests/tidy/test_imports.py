@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 LAYERS = (
     {"errors", "config", "keys", "job", "retry", "cron", "codec", "stats", "limits", "unique", "queue"},
-    {"scripts", "link", "group_commit"},
+    {"scripts", "refusals", "sentinel"},
+    {"link", "group_commit"},
     {"store", "inbox"},
     {"views", "fleet", "handle", "actor", "context", "control", "explain", "dead_letters", "schedules", "embedded"},
     {"client", "worker", "web"},
@@ -30,7 +31,13 @@ LAYERS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 LEAVES = LAYERS[0]
-SPEAK_REDIS = {"link", "store", "inbox"}  # the connection, the scripts over it, and the subscription to news of ended jobs
+SPEAK_REDIS = {
+    "link",
+    "store",
+    "inbox",
+    "refusals",
+    "sentinel",
+}  # connections, scripts over them, news of ended jobs, and what an error means
 SIBLINGS = {"client", "worker", "web"}
 LOOPS = {"claim", "run", "settle", "lease", "clock", "deaths", "housekeeping"}
 OUTSIDE = {

@@ -1,5 +1,7 @@
 -- Moves between places, each used by several verbs. The destination is written first, the source removed last.
 local moves = lazily(function()
+  local LATE_MS, GRACE_MS = 2000, 10000 -- what is told of leases in spare_late
+
   -- Where a job is in this queue: the state, its score, and the member by which the state's key holds it. A lease is left out where the
   -- question is for a waiting place.
   local function find(queue, id, record, run, is_waiting)
@@ -156,6 +158,19 @@ local moves = lazily(function()
     write('HSET', RUNS, runs)
     for i, id in ipairs(stopped) do turns().release_unique(id, stopped_runs[i].flow, 'f') end
     return #runs / 2 + #stopped, held, stopped
+  end
+
+  -- Workers look when a lease ends. One that is found ended for LATE_MS means that nobody could: the clock jumped (a failover to another
+  -- host), or the server was away, and whoever holds it may live. It gets GRACE_MS to renew, once: a half millisecond in the score tells.
+  -- `ended` is ids and ends in turns; answers the ids of the others.
+  local function spare_late(queue, ended, now)
+    local due, spared, till = {}, {}, string.format('%.1f', math.floor(now) + GRACE_MS + 0.5)
+    for i = 1, #ended, 2 do
+      local deadline = tonumber(ended[i + 1])
+      if now - deadline > LATE_MS and deadline % 1 == 0 then push(spared, till, ended[i]) else due[#due + 1] = ended[i] end
+    end
+    write('ZADD', queue.leased, spared)
+    return due
   end
 
   local function take_back_expired(queue, ids, now, counts)
@@ -349,8 +364,8 @@ local moves = lazily(function()
 
   return {
     find = find, write_cancelled = write_cancelled, end_waiting = end_waiting, finish_end = finish_end, promote = promote, expire = expire,
-    give_back = give_back, take_back_expired = take_back_expired, back_in_line = back_in_line, drained = drained, time_of = time_of,
-    places = places, enqueue = enqueue,
+    give_back = give_back, spare_late = spare_late, take_back_expired = take_back_expired, back_in_line = back_in_line, drained = drained,
+    time_of = time_of, places = places, enqueue = enqueue,
   }
 end)
 
@@ -365,11 +380,12 @@ local function move_overdue(queues, now, counts, wakes)
     local late = not queue.is_plain and late_max > 0 and call('ZRANGEBYSCORE', queue.expires, '-inf', now, 'LIMIT', 0, late_max) or {}
     if #late > 0 then moves().expire(queue, late, now, counts) end
     local due = due_max > 0 and call('ZRANGEBYSCORE', queue.delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, due_max) or {}
-    local ended = ended_max > 0 and call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'LIMIT', 0, ended_max) or {}
-    if wakes and #due + #ended > 0 then wake(queue) end
+    local ended = ended_max > 0 and call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ended_max) or {}
+    local lost = #ended > 0 and moves().spare_late(queue, ended, now) or {}
+    if wakes and #due + #lost > 0 then wake(queue) end
     if #due > 0 then moves().promote(queue, due) end
-    if #ended > 0 then moves().take_back_expired(queue, ended, now, counts) end
-    due_max, ended_max, late_max = due_max - #due / 2, ended_max - #ended, late_max - #late
+    if #lost > 0 then moves().take_back_expired(queue, lost, now, counts) end
+    due_max, ended_max, late_max = due_max - #due / 2, ended_max - #ended / 2, late_max - #late
   end
   return due_max == 0 or ended_max == 0 or late_max == 0, late_max == 0
 end
