@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from redis.exceptions import RedisError
 
 from .config import redact
-from .link import connector, pause_s
+from .link import connect, connector, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,9 +59,11 @@ class Inbox:
     async def _listen(self) -> None:
         connection = self._new_connection()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connect(connection)
             await connection.send_command("SUBSCRIBE", self._channel)
-            await connection.read_response()
+            if await connection.read_response(timeout=SILENCE_S) is None:
+                message = f"no answer to a subscription within {SILENCE_S:g} s"
+                raise RedisError(message)
             self._listening.set()
             self._on_news(None)
             silent = False

@@ -65,6 +65,19 @@ def connector(url: str) -> Callable[[], AbstractConnection]:
     return pool.make_connection
 
 
+async def connect(connection: AbstractConnection) -> None:
+    """Connect, the greeting included, which redis-py awaits without a timeout: a server behind a stuck proxy may never greet.
+
+    Raises RedisError and OSError, a TimeoutError among them; the connection is to be closed then.
+    """
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await connection.connect()  # type: ignore[no-untyped-call]
+    except TimeoutError as error:
+        message = f"no greeting within {CONNECT_TIMEOUT_S:g} s"
+        raise TimeoutError(message) from error
+
+
 class LinkLost(Exception):  # noqa: N818 - private to the store, which turns it into RedisUnavailable
     """The connection broke; commands whose replies are missing may or may not have been applied."""
 
@@ -131,7 +144,7 @@ class Link:
             if self._connection is None:
                 connection = self._new_connection()
                 try:
-                    await connection.connect()  # type: ignore[no-untyped-call]
+                    await connect(connection)
                 except BaseException as error:
                     # A socket that is left open by a cancelled connect would keep uvloop from closing.
                     await connection.disconnect(nowait=True)

@@ -1,4 +1,4 @@
-"""The connection: what it leaves behind when it is cancelled, and what it says when the other end is silent."""
+"""Connections: what they leave behind when they are cancelled, and what they say when the other end is silent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from angelrt import inbox, link
+from angelrt.inbox import Inbox
 from angelrt.link import Link, LinkLost
 
 if TYPE_CHECKING:
@@ -64,3 +66,43 @@ async def test_a_server_that_falls_silent_loses_the_connection_and_not_the_calle
         with pytest.raises(LinkLost, match=r"no reply within 0\.2 s"):
             await link.call(["PING"])
         await link.close()
+
+
+async def test_a_server_that_accepts_and_says_nothing_loses_the_connection_and_not_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "CONNECT_TIMEOUT_S", 0.2)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1024):
+            pass
+        writer.close()
+
+    async with await asyncio.start_unix_server(silent, tmp_path / "s"):
+        stuck = Link(f"unix://{tmp_path}/s")
+        with pytest.raises(LinkLost, match=r"no greeting within 0\.2 s"):
+            await stuck.call(["PING"])
+        await stuck.close()
+
+
+@pytest.mark.parametrize("greets", [False, True], ids=["says nothing", "greets and answers no subscription"])
+async def test_a_subscription_that_is_not_answered_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, greets: bool) -> None:
+    monkeypatch.setattr(link, "CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(inbox, "SILENCE_S", 0.2)
+    connections: asyncio.Queue[None] = asyncio.Queue()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.put_nowait(None)
+        while words := await reader.read(1024):
+            writer.write(b"+OK\r\n" * words.count(b"SETINFO") * greets)
+        writer.close()
+
+    async with await asyncio.start_unix_server(silent, tmp_path / "s"):
+        listening = Inbox(f"unix://{tmp_path}/s", "channel", lambda _: None)
+        opening = asyncio.create_task(listening.open())
+        async with asyncio.timeout(10):
+            await connections.get()
+            await connections.get()
+        opening.cancel()
+        await asyncio.wait([opening])
+        await listening.close()
