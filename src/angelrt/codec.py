@@ -70,19 +70,26 @@ class ValueCodec:
         except (PydanticSerializationError, TypeError) as error:
             message = f"{self.what}: no JSON form: {error}; pass plain data or an id"
             raise InvalidArguments(message) from error
-        if len(encoded) > PAYLOAD_MAX_BYTES:
-            size = f"{len(encoded):,} bytes of JSON, the limit is {PAYLOAD_MAX_BYTES:,}"
-            message = f"{self.what}: {size}: store the data elsewhere and pass its key"
-            raise PayloadTooLarge(message)
+        self._check_size(encoded)
         return encoded
 
     def decode(self, encoded: bytes) -> Any:
-        """Return the value of its JSON. Raises InvalidArguments when it does not fit the annotation."""
+        """Return the value of its JSON.
+
+        Raises InvalidArguments when it does not fit the annotation, or is nested deeper than 200; PayloadTooLarge beyond the limit.
+        """
+        self._check_size(encoded)
         try:
             return self._adapter.validate_json(encoded)
         except ValidationError as error:
             message = f"{self.what}: {_words(error)}"
             raise InvalidArguments(message) from error
+
+    def _check_size(self, encoded: bytes) -> None:
+        if len(encoded) > PAYLOAD_MAX_BYTES:
+            size = f"{len(encoded):,} bytes of JSON, the limit is {PAYLOAD_MAX_BYTES:,}"
+            message = f"{self.what}: {size}: store the data elsewhere and pass its key"
+            raise PayloadTooLarge(message)
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of the annotation."""
@@ -191,5 +198,9 @@ class Signature:
 
 
 def decode_any(encoded: bytes) -> Any:
-    """Return plain JSON data, for results of actors whose code is not here."""
-    return from_json(encoded or b"null")
+    """Return plain JSON data, for results of actors whose code is not here. Raises ResultDecodeError for what is none."""
+    try:
+        return from_json(encoded or b"null")
+    except ValueError as error:
+        message = f"the stored result cannot be read: {error}"
+        raise ResultDecodeError(message) from error

@@ -18,7 +18,7 @@ from .actor import QUEUE_DEFAULT, check_actor_name
 from .codec import ValueCodec
 from .config import BATCH_MAX_JOBS, BLOB_MIN_BYTES
 from .errors import Draining, DuplicateJob, InvalidArguments, InvalidOptions, JobNotFound
-from .job import NONCE_CHARS, ErrorInfo, View, at_ms, blob_field, id_time_ms, read_record, write_number, write_record
+from .job import NONCE_CHARS, ErrorInfo, View, at_ms, blob_field, id_time_ms, shown_payload, shown_record, write_number, write_record
 from .queue import check_queue
 
 if TYPE_CHECKING:
@@ -387,7 +387,7 @@ async def _failures(store: Store, heads: Sequence[_Head]) -> list[_Failure]:
     apart = [f"{head.id}={run.token}" for (head, *_), (run, payload) in zip(there, outcomes, strict=True) if payload == b"\1"]
     blobs = dict(zip(apart, await _blobs(store, apart, ERRORS_AT_ONCE), strict=True))
     return [
-        _Failure(head, stored, read_record(stored), run, _error(blobs.get(f"{head.id}={run.token}", payload)))
+        _Failure(head, stored, shown_record(stored), run, _error(blobs.get(f"{head.id}={run.token}", payload)))
         for (head, stored, _), (run, payload) in zip(there, outcomes, strict=True)
     ]
 
@@ -438,7 +438,7 @@ def _letter(failure: _Failure) -> DeadLetter:
         attempts=failure.run.attempts,
         failed_at=at_ms(failure.head.failed_ms),
         created_at=at_ms(record.meta.get("e") or id_time_ms(failure.head.id)),
-        payload=from_json(record.arguments) if record.arguments else None,
+        payload=shown_payload(record.arguments) if record.arguments else None,
     )
 
 

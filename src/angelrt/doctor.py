@@ -6,7 +6,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import RedisRefused
+from .errors import RedisRefused, RedisUnavailable
 from .job import View
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ async def examine(store: Store) -> list[Finding]:
         except RedisRefused as error:
             remedy = "permit the command to this user, or have an administrator run `doctor`"
             findings.append(Finding(check=name, level="warning", found=f"could not look: {error.__cause__ or error}", remedy=remedy))
+        except RedisUnavailable as error:
+            remedy = "see the other findings: a server that takes no writes answers little of what an application asks"
+            findings.append(Finding(check=name, level="error", found=str(error), remedy=remedy))
     return findings
 
 
 async def _version(store: Store) -> Finding:
-    info = (await store.command("INFO", "server")).decode()
-    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    fields = await _info(store, "server")
     name = "Valkey" if "valkey_version" in fields else "Redis"
     version = fields.get("valkey_version") or fields["redis_version"]
     if tuple(map(int, version.split(".")[:2])) < VERSION_MIN:
@@ -64,20 +66,43 @@ async def _eviction(store: Store) -> Finding:
     )
 
 
-async def _aof(store: Store) -> Finding:
+async def _persistence(store: Store) -> Finding:
     if await _config(store, "appendonly") != "yes":
-        remedy = "CONFIG SET appendonly yes (and in the server's file): without it a restart loses what was sent since the last snapshot"
+        loses = "what was sent since the last snapshot" if await _config(store, "save") else "everything: there are no snapshots either"
+        remedy = f"CONFIG SET appendonly yes (and in the server's file): without it a restart loses {loses}"
         return Finding(check="persistence", level="error", found="no append-only file", remedy=remedy)
+    written = await _info(store, "persistence")
+    if written.get("aof_last_write_status", "ok") != "ok":
+        remedy = "make room on its disk, and look into its log: until it can write, the server refuses new jobs"
+        return Finding(check="persistence", level="error", found="the append-only file cannot be written", remedy=remedy)
     fsync = await _config(store, "appendfsync")
     if fsync == "no":
         remedy = "CONFIG SET appendfsync everysec: now a power loss may lose about half a minute"
         return Finding(check="persistence", level="warning", found="append-only file, never flushed by the server", remedy=remedy)
-    loses = "nothing acknowledged" if fsync == "always" else "up to about one second"
+    loses = "nothing acknowledged" if fsync == "always" else "the last second or two"
     return Finding(
         check="persistence",
         level="ok",
         found=f"append-only file, fsync {fsync}: a power loss may lose {loses}, a crash of the server nothing",
     )
+
+
+async def _replication(store: Store) -> Finding:
+    fields = await _info(store, "replication")
+    if fields["role"] != "master":
+        remedy = f"connect to its primary, {fields.get('master_host')}:{fields.get('master_port')}, or to the sentinels: redis+sentinel://"
+        return Finding(check="replication", level="error", found="a replica, which takes no jobs", remedy=remedy)
+    replicas, wanted = int(fields["connected_slaves"]), int(await _config(store, "min-replicas-to-write"))
+    good = int(fields.get("min_slaves_good_slaves", replicas))
+    if good < wanted:
+        remedy = "bring the replicas back, or CONFIG SET min-replicas-to-write: until then the server refuses new jobs, claims and outcomes"
+        found = f"{good} of the {wanted} replicas that min-replicas-to-write asks for"
+        return Finding(check="replication", level="error", found=found, remedy=remedy)
+    if replicas == 0:
+        found = 'no replica, and so no failover; durability="replicated" would refuse each send'
+        return Finding(check="replication", level="ok", found=found)
+    found = f'{replicas} replicas; a failover may lose the last moment, but for what durability="replicated" has sent'
+    return Finding(check="replication", level="ok", found=found)
 
 
 async def _permissions(store: Store) -> Finding:
@@ -122,6 +147,11 @@ async def _latency(store: Store) -> Finding:
     return Finding(check="latency", level="ok", found=found)
 
 
+async def _info(store: Store, section: str) -> dict[str, str]:
+    lines = (await store.command("INFO", section)).decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
 async def _config(store: Store, name: str) -> str:
     pair: list[Any] = await store.command("CONFIG", "GET", name)
     if not pair:
@@ -133,7 +163,8 @@ async def _config(store: Store, name: str) -> str:
 CHECKS: Final[tuple[tuple[str, Callable[[Store], Awaitable[Finding]]], ...]] = (
     ("version", _version),
     ("eviction", _eviction),
-    ("persistence", _aof),
+    ("persistence", _persistence),
+    ("replication", _replication),
     ("permissions", _permissions),
     ("clock", _clock),
     ("latency", _latency),

@@ -12,7 +12,7 @@ from pydantic import Field
 from . import fleet, views
 from .control import words
 from .errors import JobNotFound
-from .job import STATUS_OF_STATE, Status, View, at_ms, read_record
+from .job import STATUS_OF_STATE, Status, View, at_ms, shown_record
 from .stats import add_up
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def explain(store: Store, job_id: str, *, lease_ms: float, attempts_of: Ca
         raise JobNotFound(views.not_found(job_id))
     workers = [one for one in await fleet.workers(store, lease_ms) if one.is_live and placed.queue in one.queues]
     told = await _ask(store, placed.queue, job_id, workers)
-    record = read_record(told.record)
+    record = shown_record(told.record)
     now_ms = store.server_ms()
     speed = await _speed(store, told.queue, now_ms) if told.state in ("ready", "lanes") else 0.0
     found = _Finder(job_id, told, workers, now_ms, speed, record.meta.get("a") or attempts_of(record.actor))
@@ -88,7 +88,7 @@ async def _ask(store: Store, queue: str, job_id: str, workers: Sequence[WorkerIn
     state, of_queue, score, record, run, result, *flat = reply
     if not state:
         raise JobNotFound(views.not_found(job_id))
-    told = iter(part.decode() for part in flat)
+    told = iter(part.decode(errors="replace") for part in flat)
     facts = [(name, [next(told) for _ in range(int(next(told)))]) for name in told]
     return Told(state.decode(), of_queue.decode(), float(score or 0), record, run, await store.blob_result(job_id, result), facts)
 

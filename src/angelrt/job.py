@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
 
 from .errors import InvalidOptions
 
@@ -23,6 +24,7 @@ ID_CHARS: Final = 14
 ID_MAX_BYTES: Final = 128
 TIME_CHARS: Final = 7
 NONCE_CHARS: Final = 4
+UNREADABLE: Final = "(cannot be read)"
 
 EPOCH_MS: Final = 1_704_067_200_000
 TICKS_PER_MS: Final = 256
@@ -107,15 +109,36 @@ def write_record(actor: str, nonce: str, meta: dict[str, Any], arguments: bytes)
 
 
 def read_record(stored: bytes) -> Record:
-    """Return the record of a stored form."""
+    """Return the record of a stored form. Raises ValueError for one that no sender wrote."""
     actor, meta, arguments = stored.split(b"\0", 2)
-    return Record(actor.decode(), orjson.loads(meta[NONCE_CHARS:]) if len(meta) > NONCE_CHARS else {}, arguments)
+    told = orjson.loads(meta[NONCE_CHARS:]) if len(meta) > NONCE_CHARS else {}
+    if not isinstance(told, dict):
+        message = f"the meta of a record is an object, not {type(told).__name__}"
+        raise ValueError(message)  # noqa: TRY004 - the bytes are wrong, not the caller
+    return Record(actor.decode(), told, arguments)
+
+
+def shown_record(stored: bytes) -> Record:
+    """Return the record of a stored form, to be shown; of one that cannot be read, what can be."""
+    try:
+        return read_record(stored)
+    except ValueError:
+        return Record(stored.partition(b"\0")[0][:ID_MAX_BYTES].decode(errors="replace"), {}, b"")
+
+
+def shown_payload(encoded: bytes) -> dict[str, Any]:
+    """Return arguments by name, to be shown; of what cannot be read, the reason."""
+    try:
+        payload = from_json(encoded)
+    except ValueError as error:
+        return {UNREADABLE: str(error)}
+    return payload if isinstance(payload, dict) else {UNREADABLE: "it is no JSON object"}
 
 
 def blob_field(job_id: str, record: bytes) -> str:
     """Return the field of `blobs` in which arguments that are kept apart lie: the id and the record's nonce."""
     nonce = record.split(b"\0", 2)[1][:NONCE_CHARS]
-    return f"{job_id}={nonce.decode()}"
+    return f"{job_id}={nonce.decode(errors='replace')}"
 
 
 class Status(StrEnum):

@@ -472,7 +472,7 @@ class Store:
 
     def _claimed(self, reply: list[Any], queues: Sequence[str]) -> Claimed:
         now_ms = self._server_time(reply[0])
-        parked = [name.decode() for name in reply[3]]
+        parked = [name.decode(errors="replace") for name in reply[3]]
         flat = reply[4:]
         names = [queue.encode() for queue in queues]
         deliveries = [

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import orjson
-from pydantic_core import from_json
 
 from .errors import JobCancelled, JobFailed, JobNotFound
 from .job import (
@@ -19,7 +18,8 @@ from .job import (
     Progress,
     at_ms,
     id_time_ms,
-    read_record,
+    shown_payload,
+    shown_record,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def job_info(placed: Placed, blob: bytes | None) -> JobInfo:
     """Return the public view of a job. Raises JobNotFound when nothing is stored."""
     if not placed.state:
         raise JobNotFound(not_found(placed.id))
-    record = read_record(placed.record)
+    record = shown_record(placed.record)
     run = read_run(placed.run) if placed.run else None
     settled, payload = read_outcome(placed.result) if placed.result else (None, b"")
     ended = placed.state in ENDED
@@ -116,7 +116,7 @@ def job_info(placed: Placed, blob: bytes | None) -> JobInfo:
     return JobInfo(
         id=placed.id,
         type=record.actor,
-        payload=from_json(record.arguments or blob or b"{}"),
+        payload=shown_payload(record.arguments or blob or b"{}"),
         priority=record.meta.get("p", PRIORITY_DEFAULT),
         attempts=shown.attempts if shown else 0,
         status=STATUS_OF_STATE[placed.state],

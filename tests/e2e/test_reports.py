@@ -14,7 +14,7 @@ from tests.e2e.processes import TARGET, Application, worker_id
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-CHECKS = ["version", "eviction", "persistence", "permissions", "clock", "latency"]
+CHECKS = ["version", "eviction", "persistence", "replication", "permissions", "clock", "latency"]
 
 
 async def test_stats_and_jobs_are_shown_to_people_and_programs(one_app: Application) -> None:

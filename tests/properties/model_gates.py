@@ -232,7 +232,7 @@ class Gates:
     def next_due_ms(self, queues: Sequence[str]) -> float:
         """Return when something here changes by itself; -1 for never."""
         jobs = [job for job in self.jobs.values() if job.queue in queues]
-        times = [job.score for job in jobs if job.place in ("delayed", "leased")]
+        times: list[float] = [math.ceil(job.score) for job in jobs if job.place in ("delayed", "leased")]
         times += [job.watched_ms for job in jobs if job.watched_ms is not None]
         return math.ceil(min([*times, *self._next_opens(queues)], default=-1))
 

@@ -41,7 +41,7 @@ local function given_queues()
 end
 
 local function actor_of(record)
-  return string.match(record, '^([^%z]*)%z')
+  return string.match(record, '^[^%z]*')
 end
 
 -- A run is `token worker rank deliveries attempts losses started_ms flow history`; the token of a job that is not leased begins with `!`.

@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import orjson
 
 from ..actor import SendOptions
-from ..errors import ConfigError, RedisRefused, RedisUnavailable
+from ..errors import ConfigError, InvalidArguments, RedisRefused, RedisUnavailable
 from ..inbox import Inbox
-from ..job import write_number
+from ..job import shown_record, write_number
 from ..keys import QUEUE_KEYS
 from ..limits import rule_of
 from ..schedules import OCCURRENCE
+from ..store import Verdict
 from .claim import ClaimLoop
 from .clock import ASK_AGAIN_S, DeadlineLoop, DueLoop
 from .deaths import DeathsLoop
+from .failure import describe, failure_json
 from .housekeeping import HousekeepingLoop
 from .lease import LeaseThread
 from .run import Runner
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from ..actor import Actor, Message
     from ..client import Client
     from ..schedules import Schedule
+    from ..store import Delivery
     from .lease import Block
     from .running import Run
 
@@ -111,6 +114,7 @@ class Worker:
             actors=actors,
             lease_ms=lease_ms,
             start=self._start,
+            refuse=self._refuse,
             on_due=self._due.due,
         )
         self._lease: LeaseThread | None = None
@@ -260,6 +264,15 @@ class Worker:
         if run.id.startswith(OCCURRENCE):
             self._schedules.hurry()
         self._runner.start(run)
+
+    def _refuse(self, delivery: Delivery, error: Exception) -> None:
+        """Fail a job whose record cannot be read, so that no worker meets it again; a person may look at it among the dead letters."""
+        job_id, queue, token = delivery.id.decode(), delivery.queue.decode(), delivery.run.partition(b" ")[0].decode()
+        actor = shown_record(delivery.record).actor
+        log.error("%s: the record of job %s cannot be read, so it fails", actor, job_id, exc_info=error)
+        reason = InvalidArguments(f"the stored record of the job cannot be read: {describe(error)}")
+        payload = failure_json(actor, reason)
+        self._settle.put(Verdict(queue, job_id, token, "g", 0, payload, f"{queue}|{actor}", "", ""))
 
     def _gates_of(self, run: Run) -> list[str]:
         """Return the gates of a run; none without a further look where its flow names every rule. Raises what a send would raise."""

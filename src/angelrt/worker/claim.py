@@ -43,6 +43,7 @@ class ClaimLoop:
         actors: Mapping[str, Actor[..., Any]],
         lease_ms: int,
         start: Callable[[Run], None],
+        refuse: Callable[[Delivery, Exception], None],
         on_due: Callable[[float], None],
     ) -> None:
         """Keep the collaborators; `on_due` hears the next due time (ms, -1 for never) after each claim."""
@@ -54,6 +55,7 @@ class ClaimLoop:
         self._known = "\0".join(("", *actors, "")).encode()
         self._lease_ms = lease_ms
         self._start = start
+        self._refuse = refuse
         self._on_due = on_due
         self._link = Link(store.url, reply_timeout_s=REPLY_TIMEOUT_S + BLOCK_S)
         self._named: set[str] = set()
@@ -107,7 +109,10 @@ class ClaimLoop:
         blobs = await self._store.payloads(apart, deadline_s=None)
         now_s = time.monotonic()
         for delivery in claimed.deliveries:
-            self._start(self._run_of(delivery, blobs, claimed.now_ms, now_s))
+            try:
+                self._start(self._run_of(delivery, blobs, claimed.now_ms, now_s))
+            except Exception as error:  # noqa: BLE001 - what stands in one record must not end the loop that serves all others
+                self._refuse(delivery, error)
 
     def _run_of(self, delivery: Delivery, blobs: Mapping[str, bytes], now_ms: float, now_s: float) -> Run:
         record = read_record(delivery.record)
