@@ -119,6 +119,10 @@ class Watched(Pair):
             redis.sentinel_failover(SERVICE)
         until(lambda: (self.about(1)["role"], self.about(0)["role"]) == ("master", "slave"), "the roles are changed")
 
+    def until_failed_over(self) -> None:
+        """Return when the sentinels have made the replica the primary."""
+        until(lambda: self.primary() == self.ports[1], "the replica is the primary")
+
     def remove(self) -> None:
         """Stop and remove everything."""
         for process in self.processes:
