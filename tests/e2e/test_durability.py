@@ -118,7 +118,11 @@ async def test_kill_9_of_a_server_without_an_append_only_file_takes_what_no_snap
     assert tell(f"{own_server.program}, kill -9, no append-only file", trials) > TRIALS * ACKNOWLEDGED / 2
 
 
-HOW = {"primary killed": lambda watched: watched.servers[0].kill(), "planned": lambda watched: watched.fail_over()}
+HOW = {
+    "primary killed": lambda watched: watched.servers[0].kill(),
+    "planned": lambda watched: watched.fail_over(),
+    "planned, min-replicas-to-write 1": lambda watched: watched.fail_over(),
+}
 
 
 async def fail_over(program: Program, namespace: str, how: str, durability: str) -> tuple[int, int]:
@@ -126,6 +130,9 @@ async def fail_over(program: Program, namespace: str, how: str, durability: str)
     watched = Watched(program)
     try:
         watched.start()
+        if "min-replicas-to-write" in how:
+            for number in range(2):
+                watched.command(number, "CONFIG", "SET", "min-replicas-to-write", "1")
 
         def strike() -> None:
             HOW[how](watched)

@@ -129,7 +129,7 @@ async def lanes_of_gates(part: Partition) -> None:
     await leased_by(part, "w2", "t0", job("holds", flow=one("held")))
     await used_up(part, "spent")
     await retried(part, job("asked", flow=one("ends", "uasked*f*e")))
-    await leased_by(part, "w3", "t3", job("ends", flow=one("other-ends")), lease_ms=1_000, again="asked")
+    await leased_by(part, "w3", "t3", job("ends", flow=one("other-ends")), lease_ms=HOUR_MS - 1_000, again="asked")
     await part.store.cancel(["asked"], "ann")
     await part.store.watch("ann", ["asked", "late"])
     await leased_by(
@@ -224,7 +224,9 @@ async def claim_turns(part: Partition) -> Claimed:
 async def turns_that_come_by_time(part: Partition) -> None:
     """Jobs of tenants whose lease ends or whose time has come, some of them of tenants who have no other."""
     await declared(part)
-    await leased_by(part, "w3", "t3", *(job(f"lost-{name}", queue="t", flow=f"t{name}") for name in ("big", "other")), lease_ms=1_000)
+    await leased_by(
+        part, "w3", "t3", *(job(f"lost-{name}", queue="t", flow=f"t{name}") for name in ("big", "other")), lease_ms=HOUR_MS - 1_000
+    )
     await part.send(
         *(job(f"due-{name}", queue="t", flow=f"t{name}", when="+500") for name in ("big", "late")), job("waits", queue="t", flow="tbig")
     )

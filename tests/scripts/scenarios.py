@@ -91,14 +91,16 @@ async def send_sooner(part: Partition) -> Sequence[int]:
 
 
 async def everything_to_claim(part: Partition) -> None:
-    """Expired leases, lanes with a known and an unknown actor and an empty one, what is due, ready, gone, and in two queues."""
+    """Leases that ended just now and long ago, lanes with a known, an unknown and no actor, what is due, ready, gone; two queues."""
     await part.register("w1", *ACTORS[:3], queues=QUEUES)
     await part.park("parked1", "parked2", actor="rare")
     await part.send(job("empty", actor="b", queue="p"))
     await part.claim(worker="stranger", under="t0", queues=("p",), actors=())
     await part.claim(worker="w3", under="t0", queues=("p",), actors=("b",), lease_ms=2 * HOUR_MS)
     await part.send("expired1", "expired2")
-    await part.claim(worker="w2", under="t0", lease_ms=1_000)
+    await part.claim(worker="w2", under="t0", lease_ms=HOUR_MS - 1_000)
+    await part.send("late")
+    await part.claim(worker="w2", under="t00", lease_ms=1_000)
     await part.send("ghost", job("due", when="+800"), job("due-first", when="+900", priority=1), job("later", when=f"+{2 * HOUR_MS}"))
     await part.key("HDEL", "jobs", "ghost")
     await part.send("ready1", "ready2", job("odd1", actor="odd"), job("odd2", actor="odd", queue="p"), job("b1", actor="b", queue="p"))

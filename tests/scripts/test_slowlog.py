@@ -92,7 +92,7 @@ async def overdue(part: Partition) -> None:
     for queue in MANY_QUEUES:
         await send(part, jobs(MOVED_MAX, prefix=f"{queue}d", queue=queue, when="+1"))
         await send(part, jobs(MOVED_MAX, prefix=f"{queue}l", queue=queue))
-        await part.claim(MOVED_MAX, worker="w2", under="t2", queues=(queue,), lease_ms=1)
+        await part.claim(MOVED_MAX, worker="w2", under="t2", queues=(queue,), lease_ms=LEASE_MS - 1_000)
     part.now_ms += LEASE_MS
 
 

@@ -32,6 +32,7 @@ RENEWALS_PER_LEASE: Final = 3
 BLOCKED_S: Final = 1.0
 PULSE_S: Final = 0.2
 STOP_WAIT_S: Final = 5.0
+JUMP_MS: Final = 1_000
 
 
 class Block(NamedTuple):
@@ -71,6 +72,7 @@ class LeaseThread:
         self._longest: Block | None = None
         self._identity: tuple[str, int | None] | None = None
         self._is_refused = False
+        self._offset_ms = store.server_ms() - time.monotonic() * 1000
 
     def start(self) -> None:
         """Start the thread and the pulse of the loop that it watches."""
@@ -98,8 +100,8 @@ class LeaseThread:
         wait_s, losses = 0.0, 0
         while not self._stop.wait(wait_s):
             try:
-                self._beat(link)
-                if time.monotonic() >= next_renewal_s:
+                has_jumped = self._beat(link)
+                if has_jumped or time.monotonic() >= next_renewal_s:
                     next_renewal_s = time.monotonic() + renew_s
                     self._renew(link)
                 wait_s, losses = min(BEAT_S, renew_s), 0
@@ -112,14 +114,17 @@ class LeaseThread:
                 log.warning("leases on Redis at %s: %s; trying again in %.2f s", redact(self._store.url), error, wait_s)
         link.close()
 
-    def _beat(self, link: BlockingLink) -> None:
-        """Keep the worker in the register, under the identity of the connection that beats: others see by it whether this process lives."""
+    def _beat(self, link: BlockingLink) -> bool:
+        """Keep the worker in the register, under the identity of the connection that beats: others see by it whether this process lives.
+
+        Answers whether the server's clock has jumped.
+        """
         self._watch_loop()
         if self._identity is None:
             self._identity = self._identify(link)
         server, client = self._identity
         info = self._info(block=self._block, longest=self._longest, server=server, client=client)
-        link.call(scripts.BEAT, self._store.beat_command(self._worker, info))
+        return self._has_jumped(float(link.call(scripts.BEAT, self._store.beat_command(self._worker, info))))
 
     def _identify(self, link: BlockingLink) -> tuple[str, int | None]:
         try:
@@ -130,6 +135,11 @@ class LeaseThread:
                 remedy = "permit +client|id, +client|list and +info to this user, and it takes a second or two"
                 log.warning("a dead worker is noticed only after a lease of %g s: %s; %s", self._lease_ms / 1000, error, remedy)
             return "", None
+
+    def _has_jumped(self, now_ms: float) -> bool:
+        """Whether the server's clock and this machine's have parted since the last beat: by the new time, leases may have ended."""
+        before_ms, self._offset_ms = self._offset_ms, now_ms - time.monotonic() * 1000
+        return abs(self._offset_ms - before_ms) > JUMP_MS
 
     def _renew(self, link: BlockingLink) -> None:
         stood_s = time.monotonic() - self._pulse_s
