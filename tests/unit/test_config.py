@@ -13,9 +13,11 @@ from angelrt.config import (
     BLOB_MIN_BYTES,
     PAYLOAD_MAX_BYTES,
     URL_VARIABLE,
+    SentinelAddress,
     embedded_path,
     redact,
     resolve_url,
+    sentinel_address,
 )
 
 SECRET = "s3cret"  # noqa: S105 - of no server
@@ -85,8 +87,53 @@ def test_the_four_schemes_are_taken_as_they_are(url: str) -> None:
 def test_any_other_scheme_is_refused_with_those_that_exist(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve_url(url)
-    assert str(caught.value) == f"address {redact(url)!r}: the scheme is one of redis://, rediss://, unix://, embedded://"
+    schemes = "redis://, rediss://, unix://, redis+sentinel://, embedded://"
+    assert str(caught.value) == f"address {redact(url)!r}: the scheme is one of {schemes}"
     assert SECRET not in str(caught.value)
+
+
+def test_an_address_of_sentinels_is_taken_apart() -> None:
+    assert sentinel_address("redis+sentinel://a,b:1/house") == SentinelAddress(
+        [("a", 26379), ("b", 1)], "house", db=0, username=None, password=None, sentinel_username=None, sentinel_password=None
+    )
+    assert sentinel_address(
+        "redis+sentinel://me:p%40ss@[::1]:5/my%20house/3?sentinel_username=s&sentinel_password=t%26"
+    ) == SentinelAddress(
+        [("::1", 5)],
+        "my house",
+        db=3,
+        username="me",
+        password="p@ss",  # noqa: S106
+        sentinel_username="s",
+        sentinel_password="t&",  # noqa: S106
+    )
+    assert sentinel_address("redis://h") is None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "",
+        "h",
+        "h/",
+        "/house",
+        "h,/house",
+        "h:x/house",
+        "h:70000/house",
+        "h/house/x",
+        "h/house/1/2",
+        "h/house?db=1",
+        "h/house?sentinel_password",
+    ],
+)
+def test_an_address_of_sentinels_that_could_not_work_is_refused(rest: str) -> None:
+    with pytest.raises(ConfigError, match="address 'redis"):
+        resolve_url(f"redis+sentinel://u:{SECRET}@{rest}")
+
+
+def test_passwords_of_servers_and_sentinels_are_not_shown() -> None:
+    url = f"redis+sentinel://u:{SECRET}@h:1,i:2/house?sentinel_password={SECRET}"
+    assert redact(url) == "redis+sentinel://u:***@h:1,i:2/house?sentinel_password=***"
 
 
 @pytest.mark.parametrize(
