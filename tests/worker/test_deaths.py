@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -79,6 +80,7 @@ async def test_no_other_worker_is_taken_for_dead(rt: Runtime[Any], store: Store,
     await store.expire_worker(worker, [QUEUE], died=False)
 
 
+@pytest.mark.usefixtures("trusting")
 async def test_what_no_connection_tells_the_lease_tells(rt: Runtime[Any], store: Store, caplog: pytest.LogCaptureFixture) -> None:
     silent = await register(rt, store, silent_ms=LEASE_MS + 1)
     assert await DeathsLoop(store, "watcher", LEASE_MS).look() == 1
@@ -96,6 +98,24 @@ async def test_after_a_gap_silence_proves_nothing_until_everybody_has_had_time_t
         return await loop.look() == 1
 
     await until_true(is_struck, "after some seconds in touch the watcher trusts what it sees")
+
+
+@pytest.mark.parametrize("by_s", [86_400, -86_400], ids=["forward", "back"])
+async def test_a_clock_that_jumps_makes_nobody_dead_and_hides_nobody_who_is(rt: Runtime[Any], store: Store, by_s: int) -> None:
+    ahead_s = 0.0
+    store.clock = lambda: (time.time() + ahead_s) * 1000
+    live, dead = await register(rt, store, silent_ms=0), await register(rt, store, silent_ms=0)
+    loop = DeathsLoop(store, "watcher", LEASE_MS)
+    await loop.look()
+    loop._in_touch_s -= deaths.TRUST_S  # noqa: SLF001 - as if it had looked for a while
+    assert await loop.look() == 0
+    ahead_s = by_s
+    assert await loop.look() == 0, "both look as silent as if they were dead"
+    await store.beat(live, b'{"queues":["default"]}', [QUEUE])
+    loop._in_touch_s -= deaths.TRUST_S  # noqa: SLF001 - as above
+    assert await loop.look() == 1
+    assert set(await registered(store)) == {live}, f"{dead} has not beaten since"
+    await store.expire_worker(live, [QUEUE], died=False)
 
 
 @pytest.mark.usefixtures("trusting")

@@ -27,7 +27,7 @@ SILENT_MAX: Final = 16
 """How many silent workers one look asks about; after one that found a death the next follows at once."""
 GAP_S: Final = 1.0
 TRUST_S: Final = 3.0
-"""After a gap of more than GAP_S between two looks the silence of others may be that of the server: for so long it proves nothing."""
+"""After a gap of more than GAP_S between two looks, or a jump of the server's clock, the silence of others proves nothing for so long."""
 
 
 class DeathsLoop:
@@ -40,6 +40,7 @@ class DeathsLoop:
         self._lease_ms = lease_ms
         self._looked_s = 0.0
         self._in_touch_s = 0.0
+        self._ahead_s = 0.0
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -56,29 +57,34 @@ class DeathsLoop:
     async def look(self) -> int:
         """Strike off the dead among the silent; return how many."""
         beats, names, now_ms = self._store.keys.key("beats"), self._store.keys.key("workers"), self._store.server_ms()
-        read = ["ZRANGEBYSCORE", beats, "-inf", now_ms - SILENT_MS, "WITHSCORES", "LIMIT", 0, SILENT_MAX]
-        found = await self._store.command(*read)
-        is_in_touch = self._keep_in_touch()
+        # A beat of the future is one of before the clock jumped back.
+        spans = [("-inf", now_ms - SILENT_MS), (now_ms + SILENT_MS, "+inf")]
+        past, future = await self._store.commands(
+            *(["ZRANGEBYSCORE", beats, *span, "WITHSCORES", "LIMIT", 0, SILENT_MAX] for span in spans)
+        )
+        found = [*past, *future][: 2 * SILENT_MAX]
+        is_in_touch = self._keep_in_touch(now_ms)
         silent = {name.decode(): float(beat_ms) for name, beat_ms in zip(found[::2], found[1::2], strict=True)}
         silent.pop(self._worker, None)
-        if not silent:
+        if not silent or not is_in_touch:
             return 0
         infos = dict(zip(silent, await self._store.command("HMGET", names, *silent), strict=True))
-        lost = [name for name, beat_ms in silent.items() if beat_ms <= now_ms - self._lease_ms]
+        lost = [name for name, beat_ms in silent.items() if abs(now_ms - beat_ms) >= self._lease_ms]
         watched = [name for name in silent if name not in lost and infos[name]]
-        gone = await self._gone([(name, orjson.loads(infos[name])) for name in watched]) if is_in_touch and watched else []
+        gone = await self._gone([(name, orjson.loads(infos[name])) for name in watched]) if watched else []
         struck = 0
         for name in [*lost, *gone]:
             why = "its connection is closed" if name in gone else f"it has not beaten for {self._lease_ms / 1000:g} s"
             struck += await self._strike(name, silent[name], infos[name], why)
         return struck
 
-    def _keep_in_touch(self) -> bool:
-        """Whether looks have been answered without a gap for long enough to tell a worker's silence from the server's."""
+    def _keep_in_touch(self, now_ms: float) -> bool:
+        """Whether looks have been answered without a gap, by one clock, for long enough to tell a worker's silence from the server's."""
         now_s = time.monotonic()
-        if now_s - self._looked_s > GAP_S:
+        ahead_s = now_ms / 1000 - now_s
+        if now_s - self._looked_s > GAP_S or abs(ahead_s - self._ahead_s) > GAP_S:
             self._in_touch_s = now_s
-        self._looked_s = now_s
+        self._looked_s, self._ahead_s = now_s, ahead_s
         return now_s - self._in_touch_s >= TRUST_S
 
     async def _gone(self, infos: list[tuple[str, dict[str, Any]]]) -> list[str]:
