@@ -50,7 +50,7 @@ async def _version(store: Store) -> Finding:
     version = fields.get("valkey_version") or fields["redis_version"]
     if tuple(map(int, version.split(".")[:2])) < VERSION_MIN:
         return Finding(check="version", level="error", found=f"{name} {version}", remedy="install Redis 7.0 or Valkey 7.2, or later")
-    if fields.get("redis_mode") == "cluster":
+    if "cluster" in (fields.get("redis_mode"), fields.get("server_mode")):
         remedy = "a namespace lives in one slot; connect to the node that holds it, since redirections are not followed yet"
         return Finding(check="version", level="warning", found=f"{name} {version} in cluster mode", remedy=remedy)
     return Finding(check="version", level="ok", found=f"{name} {version}")

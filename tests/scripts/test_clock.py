@@ -27,7 +27,7 @@ async def test_after_a_jump_forward_who_renews_keeps_what_it_runs(part: Partitio
     assert await part.renew(("j1", "t1"), ("j2", "t1")) == ([], [])
     assert await part.settle(verdict("j1", "c", b"null")) == [1]
     part.now_ms += GRACE_MS + 1
-    assert ids(await part.claim(worker="w2", under="t3")) == ["j3"], "whoever did not renew within the grace has lost its lease"
+    assert ids(await part.claim(worker="w3", under="t3")) == ["j3"], "whoever did not renew within the grace has lost its lease"
     assert await part.settle(verdict("j2", "c", b"null")) == [1]
     assert (await part.state()).run("j3").losses == 1
 
@@ -85,7 +85,7 @@ async def test_after_a_jump_back_a_renewed_lease_ends_by_the_new_clock(part: Par
     part.now_ms += LEASE_MS
     assert ids(await part.claim(worker="w2", under="t2")) == ["j1"]
     assert await part.store.expire_worker("w1", ["q"], died=True) == 1, "what a dead worker holds goes with the worker, whatever the time"
-    assert ids(await part.claim(worker="w2", under="t3")) == ["j2"]
+    assert ids(await part.claim(worker="w3", under="t3")) == ["j2"]
 
 
 async def test_jump_back_lets_new_work_through(part: Partition) -> None:
