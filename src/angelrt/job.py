@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -111,11 +111,11 @@ def write_record(actor: str, nonce: str, meta: dict[str, Any], arguments: bytes)
 def read_record(stored: bytes) -> Record:
     """Return the record of a stored form. Raises ValueError for one that no sender wrote."""
     actor, meta, arguments = stored.split(b"\0", 2)
-    told = orjson.loads(meta[NONCE_CHARS:]) if len(meta) > NONCE_CHARS else {}
+    told: object = orjson.loads(meta[NONCE_CHARS:]) if len(meta) > NONCE_CHARS else {}
     if not isinstance(told, dict):
         message = f"the meta of a record is an object, not {type(told).__name__}"
         raise ValueError(message)  # noqa: TRY004 - the bytes are wrong, not the caller
-    return Record(actor.decode(), told, arguments)
+    return Record(actor.decode(), cast("dict[str, Any]", told), arguments)
 
 
 def shown_record(stored: bytes) -> Record:
@@ -129,10 +129,10 @@ def shown_record(stored: bytes) -> Record:
 def shown_payload(encoded: bytes) -> dict[str, Any]:
     """Return arguments by name, to be shown; of what cannot be read, the reason."""
     try:
-        payload = from_json(encoded)
+        payload: object = from_json(encoded)
     except ValueError as error:
         return {UNREADABLE: str(error)}
-    return payload if isinstance(payload, dict) else {UNREADABLE: "it is no JSON object"}
+    return cast("dict[str, Any]", payload) if isinstance(payload, dict) else {UNREADABLE: "it is no JSON object"}
 
 
 def blob_field(job_id: str, record: bytes) -> str:
