@@ -107,6 +107,7 @@ class Link:
         self._reader: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
+        self._loaded: set[str] = set()  # scripts that the server was given on this connection: none after a restart
 
     async def call(self, *commands: Sequence[Any]) -> list[Any]:
         """Send commands in one packet and return their replies, errors of the server among them as exceptions.
@@ -124,6 +125,29 @@ class Link:
         except (RedisError, OSError) as error:
             self._drop(connection, error)
         return await call.future
+
+    async def transaction(self, script: Script, command: Sequence[Any], before: Sequence[Sequence[Any]]) -> Any:
+        """Run commands and then a script's, all or none, and return the script's reply. Raises LinkLost and the server's errors.
+
+        The script itself goes ahead where this connection has not given it yet: a server without it would run the other commands alone,
+        and so they would stay if this process died then. SCRIPT FLUSH on a connection that stands is answered by a second call.
+        """
+        reply = await self._transaction(script, command, before)
+        if isinstance(reply, NoScriptError):
+            reply = await self._transaction(script, as_eval(script, command), before)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def _transaction(self, script: Script, command: Sequence[Any], before: Sequence[Sequence[Any]]) -> Any:
+        ahead = [] if script.sha in self._loaded else [["SCRIPT", "LOAD", script.source]]
+        replies = await self.call(*ahead, ["MULTI"], *before, command, ["EXEC"])
+        self._loaded.add(script.sha)
+        *queued, executed = replies[len(ahead) :]
+        refused = next((reply for reply in queued if isinstance(reply, Exception)), None)
+        if refused is not None or isinstance(executed, Exception):
+            return refused or executed
+        return executed[-1]
 
     async def close(self) -> None:
         """Close the connection; calls on their way raise LinkLost. The server forgets a blocked command with it."""
@@ -180,6 +204,7 @@ class Link:
         if self._connection is not connection:
             return
         self._connection = None
+        self._loaded.clear()
         if self._reader is not None and self._reader is not asyncio.current_task():
             self._reader.cancel()
         if self._alarm is not None:

@@ -423,26 +423,10 @@ class Store:
     ) -> Any:
         async def attempt() -> Any:
             if blobs:
-                return await self._transaction(link or self.link, script, command, blobs)
+                return await (link or self.link).transaction(script, command, blobs)
             return await self._once(link or self.link, script, command)
 
         return await self._retrying(attempt, deadline_s)
-
-    async def _transaction(self, link: Link, script: Script, command: list[Any], blobs: Sequence[list[Any]]) -> Any:
-        """Store payloads and their jobs together: neither stands without the other, whatever breaks in between."""
-        reply = await self._exec(link, blobs, command)
-        if isinstance(reply, NoScriptError):
-            reply = await self._exec(link, blobs, scripts.as_eval(script, command))
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    async def _exec(self, link: Link, blobs: Sequence[list[Any]], command: list[Any]) -> Any:
-        *queued, executed = await link.call(["MULTI"], *blobs, command, ["EXEC"])
-        refused = next((reply for reply in queued if isinstance(reply, Exception)), None)
-        if refused is not None or isinstance(executed, Exception):
-            return refused or executed
-        return executed[-1]
 
     async def _once(self, link: Link, script: Script, command: list[Any], before: Sequence[list[Any]] = ()) -> Any:
         reply = (await link.call(*before, command))[-1]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.exceptions import NoScriptError
 
 from angelrt import scripts
+from angelrt.link import Link
 from angelrt.store import evalsha
 from tests.scripts.faults import LOST_ANSWER
 from tests.scripts.partition import START_MS, ids, job, rank, verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.scripts.partition import Partition
 
 BIG = b"x" * 5_000
@@ -162,6 +165,32 @@ async def test_blob_of_the_accepted_record_is_not_replaced(part: Partition) -> N
     await part.send(job("j1", blob=BIG))
     assert await part.send(job("j1", blob=b"y" * 5_000)._replace(record=b"a\0othr\0")) == [0]
     assert (await part.state()).blobs == {"j1=none": BIG}
+
+
+async def test_payload_is_not_stored_without_its_job_when_the_client_dies_at_the_first_call_to_a_server_without_scripts(
+    part: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await part.store.command("SCRIPT", "FLUSH")
+    call = Link.call
+
+    async def die_after(link: Link, *commands: Sequence[Any]) -> list[Any]:
+        await call(link, *commands)
+        message = "nobody hears of the answer"
+        raise ConnectionAbortedError(message)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Link, "call", die_after)
+        with pytest.raises(ConnectionAbortedError):
+            await part.send(job("j1", blob=BIG))
+    state = await part.state()
+    assert (list(state.jobs), list(state.blobs)) == (["j1"], ["j1=none"])
+
+
+async def test_payloads_are_stored_after_the_scripts_were_flushed_too(part: Partition) -> None:
+    assert await part.send(job("j1", blob=BIG)) == [1]
+    await part.store.command("SCRIPT", "FLUSH")
+    assert await part.send(job("j2", blob=BIG)) == [1]
+    assert set((await part.state()).blobs) == {"j1=none", "j2=none"}
 
 
 async def test_blob_of_a_send_that_was_never_stored_is_not_taken_for_arguments(part: Partition) -> None:
