@@ -21,6 +21,7 @@ STOP_S = 20
 SOCKET_PATH_MAX_BYTES = 100  # the kernel's own limit is 104 to 108 bytes
 WITHOUT_PERSISTENCE = ("--save", "", "--appendonly", "no")
 WITH_AOF = ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec")
+WITH_EVERY_WRITE_ON_DISK = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,10 @@ class Server:
         """End the process as kill -9 does; `start` brings it back with what the disk holds."""
         self._running().kill()
         self._wait()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process."""
+        self._running().send_signal(number)
 
     def remove(self) -> None:
         """Stop the process and delete its folder."""
