@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from redis.exceptions import RedisError
 
 from .config import redact
-from .link import connect, connector, pause_s
+from .link import BROKEN, connect, connector, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Inbox:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError) as error:
+            except BROKEN as error:
                 tries = 1 if self._listening.is_set() else tries + 1
                 self._listening.clear()
                 wait_s = pause_s(tries)

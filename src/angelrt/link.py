@@ -41,6 +41,9 @@ REPLY_TIMEOUT_S: Final = 5.0
 REPLICATION_WAIT_MS: Final = 1_000
 """How long a replica has to confirm what was sent."""
 
+BROKEN: Final = (RedisError, OSError, RuntimeError)
+"""What a connection raises that is gone; a RuntimeError comes from uvloop, for a write to a socket that it closed in the same turn."""
+
 
 def connector(url: str) -> Callable[[], AbstractConnection]:
     """Return a maker of connections that never re-send a command by themselves and read without a timeout.
@@ -122,7 +125,7 @@ class Link:
             self._alarm = loop.call_later(self._reply_timeout_s, self._check_replies)
         try:
             await connection.send_packed_command(b"".join(map(_pack, commands)), check_health=False)
-        except (RedisError, OSError) as error:
+        except BROKEN as error:
             self._drop(connection, error)
         return await call.future
 
@@ -172,7 +175,7 @@ class Link:
                 except BaseException as error:
                     # A socket that is left open by a cancelled connect would keep uvloop from closing.
                     await connection.disconnect(nowait=True)
-                    if isinstance(error, RedisError | OSError):
+                    if isinstance(error, BROKEN):
                         raise _not_connected(error) from error
                     raise
                 self._connection = connection
@@ -194,10 +197,10 @@ class Link:
                     self._pending.popleft()
                     if not call.future.done():
                         call.future.set_result(call.replies)
-        except (RedisError, OSError) as error:
+        except BROKEN as error:
             self._drop(connection, error)
         finally:
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(*BROKEN):
                 await connection.disconnect(nowait=True)
 
     def _drop(self, connection: AbstractConnection, error: Exception) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -106,3 +106,43 @@ async def test_a_subscription_that_is_not_answered_is_tried_again(tmp_path: Path
         opening.cancel()
         await asyncio.wait([opening])
         await listening.close()
+
+
+async def test_a_call_in_the_very_turn_in_which_its_socket_was_closed_loses_the_connection_and_not_the_caller(server_url: str) -> None:
+    link = Link(server_url)
+    await link.call(["PING"])
+    link._connection._writer.transport.abort()  # type: ignore[union-attr]  # noqa: SLF001 - as at a reset
+    await asyncio.sleep(0)  # the transport has heard of it, the reader not yet
+    with pytest.raises(LinkLost):
+        await link.call(["PING"])
+    assert await link.call(["PING"]) == [b"PONG"]
+    await link.close()
+
+
+async def test_a_subscription_whose_socket_was_closed_as_it_asks_for_a_sign_of_life_is_made_again(
+    server_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "SILENCE_S", 0.05)
+    opened: asyncio.Queue[None] = asyncio.Queue()
+    listening = Inbox(server_url, namespace, lambda _: opened.put_nowait(None))
+    new_connection = listening._new_connection  # noqa: SLF001 - to close the socket at a moment that else is rare
+
+    def closing() -> Any:
+        connection: Any = new_connection()
+        send = connection.send_command
+
+        async def close_and_send(*words: str, **options: bool) -> None:
+            if words == ("PING",):
+                connection._writer.transport.abort()  # noqa: SLF001 - as above
+                await asyncio.sleep(0)
+            await send(*words, **options)
+
+        connection.send_command = close_and_send
+        return connection
+
+    monkeypatch.setattr(listening, "_new_connection", closing)
+    await listening.open()
+    async with asyncio.timeout(10):
+        await opened.get()
+        await opened.get()
+    await listening.close()
