@@ -98,14 +98,14 @@ class Server:
         """Whether the process was started and not ended."""
         return self._process is not None
 
-    def start(self) -> Self:
-        """Start the process and wait until it answers PING. Raises RuntimeError with its log when it does not."""
+    def start(self, patience_s: float = START_S) -> Self:
+        """Start the process and wait until it answers PING. Raises RuntimeError with its log when it does not in this time."""
         assert self._process is None, "the server runs already"
         places = ("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700", "--dir", str(self.folder))
         log = ("--daemonize", "no", "--logfile", str(self.folder / "log"))
         # A session of its own: Ctrl-C in the terminal reaches pytest, which then stops the server after the tests that use it.
         self._process = subprocess.Popen([self.program.path, *places, *log, *self.options], start_new_session=True)
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + patience_s
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 log_text = (self.folder / "log").read_text(encoding="utf-8") if (self.folder / "log").exists() else "no log"

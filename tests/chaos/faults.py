@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.chaos.fleet import now_ms
 from tests.chaos.schedule import OF_SERVER, PATIENCE_S
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tests.chaos.fleet import Place
     from tests.chaos.schedule import Fault
     from tests.servers import Server
+
+START_S: Final = 120.0
+"""What a server may take to read its file while the machine is busy."""
 
 
 class Storm:
@@ -61,7 +64,7 @@ class Storm:
             return
         await asyncio.to_thread(self._server.kill if fault.kind == "server kill" else self._server.stop)
         await asyncio.sleep(fault.lasts_s)
-        await asyncio.to_thread(self._server.start)
+        await asyncio.to_thread(self._server.start, START_S)
 
     async def _on_client(self, fault: Fault, place: Place) -> bool:
         """Do it; tell whether it met anything."""
