@@ -70,6 +70,7 @@ class Storm:
         """Do it; tell whether it met anything."""
         if fault.kind in ("kill", "sender kill"):
             place.send_signal(signal.SIGKILL)
+            await place.gone(place.pid)
         elif fault.kind == "reset":
             return place.way.reset() > 0
         elif fault.kind == "lost reply":

@@ -87,6 +87,11 @@ class Place:
             await asyncio.sleep(PAUSE_S)
         return self.pid
 
+    async def gone(self, pid: int) -> None:
+        """Return when this process is not there any more."""
+        while pid and self.pid == pid:  # noqa: ASYNC110 - what is waited for happens outside
+            await asyncio.sleep(PAUSE_S)
+
     def send_signal(self, number: int) -> None:
         """Send a signal to the process that is there now, if there is one."""
         if self._process is not None and self._process.returncode is None:

@@ -80,7 +80,7 @@ def deliveries_of(end: Fact) -> list[Delivery]:
 def explained_by(delivery: Delivery, faults: Iterable[Fault], lease_ms: float) -> Fault | None:
     """Return the fault that a lost delivery is tied to: it met its worker or the server while the worker held the job.
 
-    Of several, the one that met this very worker and began last.
+    Of several, a kill, which explains all that its worker held; else the one that met this very worker and began last.
     """
 
     def fits(fault: Fault) -> bool:
@@ -90,4 +90,4 @@ def explained_by(delivery: Delivery, faults: Iterable[Fault], lease_ms: float) -
             and delivery.started <= fault.end + SLACK_MS
         )
 
-    return max(filter(fits, faults), key=lambda fault: (fault.worker != "", fault.begin), default=None)
+    return max(filter(fits, faults), key=lambda fault: (fault.worker != "", fault.kind == "kill", fault.begin), default=None)
