@@ -15,8 +15,8 @@ CHARGED: Final = ("l", "r")
 """Deliveries that ended so count as attempts: lost, retried."""
 SLACK_MS: Final = 5_000.0
 """What a worker takes after a fault is over may still be taken from it: until it has beaten again, it looks dead."""
-EARLY_MS: Final = 1_000.0
-"""Between a fault and when it is noted."""
+EARLY_MS: Final = 10.0
+"""Between the clocks of the server and of this process, which are one, and their rounding."""
 NOTICE_MS: Final = 10_000.0
 """A lease that has run out is noticed at the next claim, which an outage of the server may delay."""
 

@@ -89,10 +89,11 @@ class Run:
         """Send, work and suffer, until every job has ended or patience has."""
         names = {"workers": [f"worker {n}" for n in range(self._settings.workers)], "senders": [f"sender {n}" for n in range(SENDERS)]}
         workers = [await self._place(server, name, BANNER, worker_arguments(self._settings.concurrency)) for name in names["workers"]]
-        await asyncio.gather(*(place.up() for place in workers))
         senders = [await self._place(server, name, READY, self._sender_arguments(n)) for n, name in enumerate(names["senders"])]
-        await asyncio.gather(*(place.up() for place in senders))
-        (self._folder / START.name).write_text(str(time.time()), encoding="ascii")
+        await asyncio.gather(*(place.up() for place in self._places))
+        written = self._folder / "start.new"
+        written.write_text(str(time.time()), encoding="ascii")
+        written.rename(self._folder / START.name)
         span_s = self._settings.jobs / self._settings.per_s
         faults = plan(self._settings.seed, span_s=span_s, every_s=self._settings.every_s, lease_s=self._settings.lease_s, **names)
         await Storm(server, self._places, self._history.note).play(faults)

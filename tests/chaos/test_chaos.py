@@ -14,7 +14,7 @@ from tests.chaos.run import Settings, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHORT = Settings(jobs=3_000, seed=1, per_s=150, workers=3, lease_s=4, every_s=0.7)
+SHORT = Settings(jobs=3_000, seed=1, per_s=200, workers=3, lease_s=4, every_s=0.5)
 
 
 @pytest.mark.timeout(240)
