@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.chaos.schedule import Fault
     from tests.servers import Server
 
+SETTLED_S: Final = 1.0
 START_S: Final = 120.0
 """What a server may take to read its file while the machine is busy."""
 
@@ -47,7 +48,10 @@ class Storm:
                 await self._on_server(fault)
             else:
                 place = self._places[fault.target]
-                pid = await place.up()
+                if not place.is_up:
+                    await place.up()
+                    await asyncio.sleep(SETTLED_S)  # or a process would die in its first claim, again and again
+                pid = place.pid
                 begin = now_ms()
                 met = bool(pid) and await self._on_client(fault, place)
         self._noted(fault, begin, pid=pid, met=met)

@@ -61,6 +61,11 @@ class Place:
         path = self._folder / f"{self.pid}.err"
         return path.read_text(encoding="utf-8", errors="replace") if self.pid and path.exists() else ""
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the process has said that it is ready."""
+        return self._ready in self.log
+
     def start(self) -> None:
         """Keep a process in this place until it ends by itself with success, or `end` is called."""
         self._task = asyncio.create_task(self._keep())
@@ -83,7 +88,7 @@ class Place:
 
     async def up(self) -> int:
         """Return the process once it says that it is ready; 0 when it has done its work."""
-        while not self.is_done and self._ready not in self.log:  # noqa: ASYNC110 - another process writes it
+        while not self.is_done and not self.is_up:  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(PAUSE_S)
         return self.pid
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Fact = dict[str, Any]
-CHARGED: Final = ("l", "r")
-"""Deliveries that ended so count as attempts: lost, retried."""
 SLACK_MS: Final = 5_000.0
 """What a worker takes after a fault is over may still be taken from it: until it has beaten again, it looks dead."""
 EARLY_MS: Final = 10.0
@@ -43,7 +42,6 @@ class Delivery:
     """One delivery: times in ms since 1970 by the server's clock. `how` is l lost, r retried, x handed back, '' the last one."""
 
     worker: str
-    attempt: int
     started: float
     ended: float
     how: str
@@ -59,6 +57,10 @@ class Life:
     deliveries: list[Delivery]
     runs: Sequence[Fact]
 
+    def noted(self, kind: str, workers: Mapping[int, str]) -> Counter[str]:
+        """Return how many facts of this kind each worker has left."""
+        return Counter(workers.get(fact["pid"], "?") for fact in self.runs if fact["fact"] == kind)
+
     @property
     def began(self) -> float | None:
         """When an actor first began to run it."""
@@ -67,13 +69,9 @@ class Life:
 
 def deliveries_of(end: Fact) -> list[Delivery]:
     """Return the deliveries of a job that ended, in order."""
-    deliveries: list[Delivery] = []
-    attempt = 1
-    for how, started, ended, worker in end["timeline"]:
-        deliveries.append(Delivery(worker, attempt, started, ended, how))
-        attempt += how in CHARGED
+    deliveries = [Delivery(worker, started, ended, how) for how, started, ended, worker in end["timeline"]]
     if "worker" in end:
-        deliveries.append(Delivery(end["worker"], attempt, end["started"], end["at"], ""))
+        deliveries.append(Delivery(end["worker"], end["started"], end["at"], ""))
     return deliveries
 
 

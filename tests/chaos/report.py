@@ -31,6 +31,7 @@ def summary(facts: Sequence[Fact], finding: Finding) -> dict[str, Any]:
         "faults": dict(met.most_common()), "extra_deliveries": dict(finding.extra.most_common()), "unexplained": finding.unexplained,
         "runs": kinds["began"], "runs_cut": kinds["cut"], "sends_refused": kinds["refused"], "results_heard": kinds["heard"],
         "pickup_ms": spread(waits), "recovery_ms": recovery(facts, finding.lives), "took_s": round(_took_ms(facts) / 1000, 1),
+        "failures": [f"job {life.id}: {life.end.get('error', '')}" for life in finding.lives if life.end["outcome"] != "completed"],
         "problems": finding.problems,
     }  # fmt: skip
 
@@ -91,6 +92,7 @@ def table(found: dict[str, Any]) -> str:
         *((f"after {kind}", _spread(times)) for kind, times in found["recovery_ms"].items()),
         ("runs", f"{found['runs']:,}, of which {found['runs_cut']} were cut when their lease was lost"),
         ("sends", f"{found['sends_refused']} refused and repeated; {found['results_heard']:,} results waited for and heard"),
+        *(("failed", words) for words in found["failures"][:SHOWN_PROBLEMS]),
         ("took", f"{found['took_s']} s on {found['server']}, commit {found['commit']}"),
         ("again", found["command"]),
         *(("PROBLEM", problem) for problem in found["problems"][:SHOWN_PROBLEMS]),
