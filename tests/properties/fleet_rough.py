@@ -113,6 +113,7 @@ class RoughFleet(LivesFleet):
         self.guard.is_one_claim = not fate or fate == "request lost"
         options: dict[str, Any] = {"queues": asked.queues, "lease_ms": LEASE_MS, "capacity": asked.capacity, "free": asked.free}
         claimed = self._real(fate, self.store.claim(self.link, worker, asked.token, actors=actors, block=False, **options))
+        self.rough.sign_of_life(worker)
         self.rough.move_on(asked.queues)
         held = self.rough.held(worker, asked.token) if fate else []
         ids = [delivery.id.decode() for delivery in claimed.deliveries]

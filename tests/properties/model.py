@@ -57,6 +57,7 @@ class Model(Moves):
         resend: bool,
     ) -> Claimed:
         """Lease what is first in line; a resend answers first what the token holds already."""
+        self.sign_of_life(worker)
         for queue in queues:
             self._move_on(queue)
         serving = Serving(self, known, capacity, free, self.held(worker, token) if resend else [], resend=resend)
@@ -142,6 +143,11 @@ class Model(Moves):
         self.beats[worker] = self.now_ms
         for actor in actors:
             self.open_lanes(actor, queues)
+
+    def sign_of_life(self, worker: str) -> None:
+        """Note that a registered worker has claimed."""
+        if worker in self.beats:
+            self.beats[worker] = self.now_ms
 
     def expire_worker(self, worker: str, *, died: bool, beat_ms: float | None) -> int:
         """Give back what a worker holds and strike it off, unless it beat since `beat_ms`: -1."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 APART_FOR: Final = "suspects of "
 ROOM: Final = "room"
 TOGETHER_MAX, ALONE, PROVEN = 8, 2, 3
-TURN_MS, ROOM_AFTER_MS, ROOM_MS = 5_000, 5_000, 60_000
+TURN_MS, ROOM_AFTER_MS, ROOM_MS = 500, 1_000, 1_000
 
 
 @dataclass

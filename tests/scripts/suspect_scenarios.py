@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from angelrt.store import Claimed
     from tests.scripts.partition import Partition
 
-ROOM_AFTER_MS: Final = 5_000
+ROOM_AFTER_MS: Final = 1_000
 TOGETHER_MAX: Final = 8
 
 

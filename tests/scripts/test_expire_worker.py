@@ -162,3 +162,13 @@ async def test_server_time_is_used_where_none_is_given(part: Partition) -> None:
     await part.store.expire_worker("w1", ["q"], died=True)
     ended_ms = float((await part.state()).run("j1").history.split(",")[2])
     assert int(seconds) * 1000 <= ended_ms < int(seconds) * 1000 + 60_000
+
+
+async def test_worker_that_claims_after_a_silence_is_alive(part: Partition) -> None:
+    await part.register("w1", "a")
+    await part.send("j1")
+    silent_since = (await part.state()).beats["w1"]
+    part.now_ms += 60_000
+    await part.claim()
+    assert await part.store.expire_worker("w1", ["q"], died=True, beat_ms=silent_since) == CHANGED_MEANWHILE
+    assert list((await part.state()).queues["q"].leased) == ["j1"]

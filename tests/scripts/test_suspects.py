@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.scripts.partition import Partition
 
 LANE = lane_of_suspects("a")
-TURN_MS, ROOM_AFTER_MS, ROOM_MS = 5_000, 5_000, 60_000
+TURN_MS, ROOM_AFTER_MS, ROOM_MS = 500, 1_000, 1_000
 
 
 @pytest.fixture

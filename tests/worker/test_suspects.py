@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESULT_S = 20
 TOGETHER_MAX = 8
-ROOM_AFTER_MS = 5_000
+ROOM_AFTER_MS = 1_000
 
 
 async def lose(rt: Runtime[Any], number: int) -> list[Job[Any]]:

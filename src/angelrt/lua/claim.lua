@@ -348,6 +348,7 @@ end
 
 -- What is overdue moves first: a lease of this very token may have run out before the call was sent again.
 local are_late
+call('ZADD', BEATS, 'XX', now, worker) -- who claims is alive, though it has not beaten since it stood still
 exhausted, are_late = move_overdue(queues, now, counts)
 if resend then take_up_all() end
 local again = 0
