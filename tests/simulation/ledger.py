@@ -1,0 +1,200 @@
+"""What the server was asked and answered, checked as it happens: tokens, ends, children, limits, and the cause of every lost lease.
+
+It knows nothing of how the scripts work: it reads the calls that workers made and the answers that they got.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from angelrt.views import read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.simulation.loop import Process
+
+RUN_FIELDS: Final = 11
+JOB_FIELDS: Final = 6
+ENDS: Final = "cfgk"
+WORDS: Final = {"c": "completed", "f": "failed", "g": "failed", "k": "cancelled"}
+BEFORE_S: Final = 3.0
+"""A fault of the packet that carried a claim comes so much before the claim, which may have waited for a marker."""
+
+
+@dataclass
+class Lease:
+    """One delivery, as its claim answered it."""
+
+    token: str
+    worker: str
+    gates: tuple[str, ...]
+    claimed_s: float
+    until_ms: float
+    verdict: str = ""
+    is_struck: bool = False
+
+    def is_valid(self, now_ms: float) -> bool:
+        """Whether the server must hold the token valid."""
+        return not self.verdict and not self.is_struck and self.until_ms > now_ms
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that was done to the world; without a process, to all of it."""
+
+    name: str
+    process: Process | None
+    from_s: float
+    until_s: float
+
+
+@dataclass
+class Ledger:
+    """`problem` hears of every breach; `limits` are the most that may hold a concurrency gate, by rule."""
+
+    now_s: Callable[[], float]
+    now_ms: Callable[[], float]
+    problem: Callable[[str], None]
+    limits: dict[str, int]
+    leases: dict[str, list[Lease]] = field(default_factory=dict)
+    created: set[str] = field(default_factory=set)
+    children: set[str] = field(default_factory=set)
+    refused_children: set[str] = field(default_factory=set)
+    ends: dict[str, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    processes: dict[str, Process] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def executed(self, script: str, named: dict[str, bytes], rest: list[bytes], reply: Any) -> None:
+        """Take note of a call of a script."""
+        read = getattr(self, f"_read_{script.removesuffix('_with_children')}", None)
+        if read is not None and not isinstance(reply, Exception):
+            read(named, [part.decode("latin-1") for part in rest], reply)
+
+    def _read_enqueue(self, _: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
+        for job_id, code in zip(rest[1::JOB_FIELDS], reply, strict=True):
+            if code == 1:
+                self.created.add(job_id)
+
+    def _read_claim(self, named: dict[str, bytes], _: list[str], reply: list[Any]) -> None:
+        token, worker, now_ms = named["token"].decode(), named["worker"].decode(), self.now_ms()
+        for job_id, run in zip(*(iter(reply[4 + reply[3] + first :: 5]) for first in (0, 4)), strict=True):
+            gates = tuple(item[1:] for item in read_run(run).flow.split(",") if item[0] == "c")
+            lease = Lease(token, worker, gates, self.now_s(), now_ms + float(named["lease_ms"]))
+            self._lease(job_id.decode(), lease)
+
+    def _lease(self, job_id: str, lease: Lease) -> None:
+        earlier = self.leases.setdefault(job_id, [])
+        last = earlier[-1] if earlier else None
+        if last is not None and last.token == lease.token:
+            return
+        self.counts["deliveries"] += 1
+        if last is not None and last.is_valid(self.now_ms()):
+            self.problem(f"job {job_id} is leased under {lease.token} while {last.token} of worker {last.worker} is valid")
+        if job_id in self.ends:
+            self.problem(f"job {job_id} is leased after it has ended")
+        if last is not None and not last.verdict:
+            self._account_for(job_id, last)
+        earlier.append(lease)
+        for gate in lease.gates:
+            held = sum(gate in one.gates and one.is_valid(self.now_ms()) for leases in self.leases.values() for one in leases[-1:])
+            most = self.limits.get(gate.partition("=")[0])
+            if most is not None and held > most:
+                self.problem(f"{held} jobs hold the gate {gate}, which lets {most} through: the last is {job_id}")
+
+    def _account_for(self, job_id: str, lost: Lease) -> None:
+        """A lease that was lost must have a cause that has a name."""
+        process = self.processes.get(lost.worker)
+        for fault in self.faults:
+            if fault.process in (None, process) and fault.until_s >= lost.claimed_s - BEFORE_S:
+                self.counts[f"lost by {fault.name}"] += 1
+                return
+        self.problem(f"job {job_id} was leased again although nothing happened to worker {lost.worker}, which holds {lost.token}")
+
+    def _read_renew(self, named: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
+        lost = {job_id.decode() for job_id in reply[1 : 1 + reply[0]]}
+        for job_id, token in zip(rest[1::3], rest[2::3], strict=True):
+            lease = self._find(job_id, token)
+            if job_id not in lost:
+                lease.until_ms = self.now_ms() + float(named["lease_ms"])
+                if lease is not self.leases[job_id][-1]:
+                    self.problem(f"job {job_id}: a lease was renewed under the void token {token}")
+            elif lease.is_valid(self.now_ms()):
+                self.problem(f"job {job_id}: the renewal of the valid token {token} was refused")
+
+    def _read_settle(self, _: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
+        after = RUN_FIELDS * len(reply)
+        for at, code in zip(range(0, after, RUN_FIELDS), reply, strict=True):
+            job_id, token, verdict, children = rest[at + 1], rest[at + 2], rest[at + 3], int(rest[at + 10])
+            names = rest[after + 1 : after + children * JOB_FIELDS : JOB_FIELDS]
+            after += children * JOB_FIELDS
+            if verdict != "n":
+                self._settle(job_id, token, verdict, code, names)
+            elif code == 1 and not self._is_current(job_id, token):
+                self.problem(f"job {job_id}: a note under the void token {token} was accepted")
+
+    def _settle(self, job_id: str, token: str, verdict: str, code: int, children: list[str]) -> None:
+        lease = self._find(job_id, token)
+        if code == 1:
+            if not self._is_current(job_id, token):
+                self.problem(f"job {job_id}: the verdict {verdict} under the void token {token} was accepted")
+            lease.verdict = verdict
+            self.counts[f"settled {verdict}"] += 1
+            if verdict in ENDS:
+                self._end(job_id, WORDS[verdict])
+            self.children.update(children if verdict in ENDS else ())
+        elif code == 0:
+            self.counts["refused verdicts"] += 1
+            if lease.is_valid(self.now_ms()):
+                self.problem(f"job {job_id}: the verdict {verdict} under the valid token {token} was refused")
+            self.refused_children.update(children)
+        elif not lease.verdict:
+            self.problem(f"job {job_id}: the verdict {verdict} under {token} is said to be written before, and was not")
+
+    def _read_expire_worker(self, named: dict[str, bytes], _: list[str], reply: int) -> None:
+        if reply >= 0:
+            for leases in self.leases.values():
+                if leases[-1].worker == named["worker"].decode() and not leases[-1].verdict:
+                    leases[-1].is_struck = True
+                    if named["how"] == b"x":
+                        leases[-1].verdict = "x"
+
+    def _read_cancel(self, _: dict[str, bytes], rest: list[str], reply: list[int]) -> None:
+        for job_id, code in zip(rest, reply, strict=True):
+            if code == 1:
+                self._end(job_id, "cancelled")
+
+    def _end(self, job_id: str, how: str) -> None:
+        if job_id in self.ends:
+            self.problem(f"job {job_id} ends as {how}, and has ended as {self.ends[job_id]} before")
+        self.ends[job_id] = how
+
+    def _find(self, job_id: str, token: str) -> Lease:
+        found = next((lease for lease in self.leases.get(job_id, ()) if lease.token == token), None)
+        if found is None:
+            self.problem(f"job {job_id}: a worker names the token {token}, which no claim has answered")
+            return Lease(token, "?", (), 0, 0, verdict="?")
+        return found
+
+    def _is_current(self, job_id: str, token: str) -> bool:
+        lease = self.leases.get(job_id, [Lease("", "", (), 0, 0)])[-1]
+        return lease.token == token and not lease.verdict
+
+    def at_the_end(self, places: dict[str, list[str]], stats: Counter[str]) -> Iterator[str]:
+        """Name what is wrong in the state that is left when everything has come to rest."""
+        known = self.created | self.children
+        yield from (f"job {job_id} is lost" for job_id in sorted(known - places.keys()))
+        yield from (f"job {job_id} is there, and nobody sent it" for job_id in sorted(places.keys() - known))
+        for job_id, found in sorted(places.items()):
+            if found not in (["completed"], ["failed"], ["cancelled"]):
+                yield f"job {job_id} has not ended: it is in {found}"
+            elif self.ends.get(job_id, found[0]) != found[0]:
+                yield f"job {job_id} ended as {self.ends[job_id]}, and stands in {found[0]}"
+        for word in ("completed", "failed"):
+            counted = sum(count for name, count in stats.items() if name.endswith(f"|{word}"))
+            ended = sum(how == word for how in self.ends.values())
+            if counted != ended:
+                yield f"{ended} jobs ended as {word}, and the counters say {counted}"

@@ -1,0 +1,93 @@
+"""When all is quiet, whatever becomes runnable is picked up at once: no wake-up may be left to a timer that was meant for another purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.simulation.loop import Process
+
+if TYPE_CHECKING:
+    from angelrt import Runtime
+    from tests.simulation.world import World
+
+AT_ONCE_S: Final = 0.2
+"""Some round trips of the simulated network at its slowest in quiet times; a block lasts a whole second."""
+
+
+class Probes:
+    """Sends some jobs to the idle fleet, and measures."""
+
+    def __init__(self, world: World, kinds: list[str]) -> None:
+        self._world = world
+        self._kinds = kinds
+
+    async def take(self) -> None:
+        self._world.net.is_quiet = True
+        await asyncio.sleep(2)  # what was sent in restless times has arrived
+        process = Process("probe")
+        task = self._world.loop.spawn(process, self._take())
+        self._world.started(process, task)
+        await asyncio.wait([task])
+        task.result()
+
+    async def _take(self) -> None:
+        async with self._world.runtime() as runtime:
+            for kind in self._kinds:
+                await getattr(self, f"_{kind}")(runtime)
+                await asyncio.sleep(self._world.draw.uniform(0.2, 1.5))
+
+    async def _send(self, runtime: Runtime[Any]) -> None:
+        await self._run(runtime, "work", ["ok"], [0])
+
+    async def _delay(self, runtime: Runtime[Any]) -> None:
+        await self._run(runtime, "batch", ["ok"], [1.3], delay=1.3)
+
+    async def _retry(self, runtime: Runtime[Any]) -> None:
+        await self._run(runtime, "work", ["retry 1.2", "ok"], [0, 1.2])
+
+    async def _snooze(self, runtime: Runtime[Any]) -> None:
+        await self._run(runtime, "batch", ["snooze 0.8", "ok"], [0, 0.8])
+
+    async def _children(self, runtime: Runtime[Any]) -> None:
+        before = set(self._world.application.started)
+        await self._run(runtime, "work", ["children 1"], [0])
+        sent_s = self._world.loop.now_s
+        await asyncio.sleep(2 * AT_ONCE_S)
+        new = self._world.application.started.keys() - before
+        children = [job_id for job_id in new if job_id in self._world.ledger.children]
+        late_s = [self._world.application.started[job_id][0] - sent_s for job_id in children]
+        if len(children) != 1 or late_s[0] > AT_ONCE_S:
+            self._world.history.problem(f"a child was not picked up at once: {late_s}")
+
+    async def _limited(self, runtime: Runtime[Any]) -> None:
+        actor = self._world.application.group.registered["limited"]
+        jobs = await runtime.send_many(actor.message(plan=["slow 1"], key="probe") for _ in range(3))
+        for job in jobs:
+            await job.result()
+        starts = sorted(self._world.application.started[job.id][0] for job in jobs)
+        self._check("the one behind a limit", starts[2] - starts[0], 1)
+
+    async def _cancel(self, runtime: Runtime[Any]) -> None:
+        actor = self._world.application.group.registered["work"]
+        job = await runtime.client().send(actor.message(plan=["slow 30"], key=""))
+        await asyncio.sleep(0.5)
+        await job.cancel()
+        asked_s = self._world.loop.now_s
+        outcome = await runtime.client().outcome(job.id)
+        self._check(f"the cancellation of a run ({outcome[0]})", self._world.loop.now_s - asked_s, 0)
+
+    async def _run(self, runtime: Runtime[Any], actor: str, plan: list[str], due_s: list[float], **options: Any) -> None:
+        declared = self._world.application.group.registered[actor]
+        job = await runtime.client().send(declared.options(**options).message(plan=plan, key="probe"))
+        since_s = self._world.loop.now_s
+        await job.result()
+        heard_s = self._world.loop.now_s
+        for number, (start_s, wait_s) in enumerate(zip(self._world.application.started[job.id], due_s, strict=True)):
+            self._check(f"run {number + 1} of {actor} {plan}", start_s - since_s, wait_s)
+            since_s = start_s
+        self._check(f"the news of the result of {actor}", heard_s - self._world.application.ended[job.id], 0)
+
+    def _check(self, what: str, took_s: float, due_s: float) -> None:
+        if took_s > due_s + AT_ONCE_S:
+            self._world.history.problem(f"{what} came after {took_s:.3f} s, and was due after {due_s:g} s")

@@ -1,0 +1,249 @@
+"""One simulated world: it is built from a seed, lives through its faults, comes to rest, and is judged."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from angelrt import Runtime
+from angelrt.keys import Keys
+from tests.simulation import seams
+from tests.simulation.actors import AT_A_TIME, QUEUES, Application
+from tests.simulation.history import History
+from tests.simulation.ledger import Fault, Ledger
+from tests.simulation.loop import Hang, Loop, Process
+from tests.simulation.network import Network
+from tests.simulation.plans import draw_plan
+from tests.simulation.probes import Probes
+from tests.simulation.server import Real, Server
+from tests.simulation.services import NAMESPACE, URL, ClientService, WorkerService
+from tests.simulation.threads import Baton
+from tests.simulation.troubles import Troubles
+from tests.state import problems, read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.simulation.services import Service
+    from tests.state import State
+
+REST_S: Final = 300.0
+"""Everything that was sent has ended so long after the last fault: attempts and their pauses are bounded."""
+LEAVE_S: Final = 60.0
+IDLE_S: Final = 10.0
+IDLE_COMMANDS_MAX: Final = 10
+"""The most commands of an idle worker in a second."""
+COMMANDS_MAX: Final = 3000
+"""The most commands in any second: what is more is a loop that spins."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one seed."""
+
+    seed: int
+    digest: str
+    problems: list[str]
+    lines: list[str]
+    counts: dict[str, int]
+    faults: list[str]
+    took_s: float
+    steps: int
+
+
+class Seen:
+    """The state as the judge reads it: past the network, in no time."""
+
+    def __init__(self, real: Real) -> None:
+        self.keys = Keys(NAMESPACE)
+        self._real = real
+
+    async def queues(self) -> list[str]:
+        return [name.decode() for name in self._real.call(["ZRANGE", self.keys.key("queues"), 0, -1])[0]]
+
+    async def commands(self, *commands: Sequence[Any]) -> list[Any]:
+        return self._real.call(*commands)
+
+
+class World:
+    """All that one history is made of."""
+
+    def __init__(self, seed: int, real: Real) -> None:
+        self.seed = seed
+        self.draw = random.Random(seed)  # noqa: S311 - the point of a seed
+        self.baton = Baton()
+        self.loop = Loop(self.draw, lambda text: self.history.problem(f"nobody caught: {text}"), self.baton.call)
+        self.baton.loop = self.loop
+        self.history = History(self.loop.time)
+        self.net = Network(self.loop, self.draw, self.baton)
+        self.server = Server(real, self.loop, self.draw, self.net.later)
+        self.net.server = self.server
+        self.ledger = Ledger(self.loop.time, self.server.now_ms, self.history.problem, {"limited:key": AT_A_TIME})
+        self.application = Application(self.loop.time, self.history.note, lambda pause_s: self.baton.current().park(pause_s))
+        self.workers: list[WorkerService] = []
+        self.clients: list[ClientService] = []
+        self._seen = Seen(real)
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._processes: list[Process] = []
+        self._sent: set[str] = set()
+        self._most: dict[int, int] = {}
+        self.net.fault = lambda name, process: self.fault(name, process, 0)
+        self.server.executed = self._executed
+
+    # -- what services and troubles use ------------------------------------------------------------------------------------------
+
+    def runtime(self, **options: Any) -> Runtime[Any]:
+        runtime: Runtime[Any] = Runtime(URL, namespace=NAMESPACE, **options)
+        runtime.include(self.application.group)
+        return runtime
+
+    def started(self, process: Process, task: asyncio.Task[Any]) -> None:
+        self.history.note(f"starts {process.name}")
+        self._processes.append(process)
+        self._tasks.append(task)
+
+    def accepted(self, ids: list[str]) -> None:
+        self.history.note(f"has sent {' '.join(ids)}")
+        self._sent.update(ids)
+
+    def fault(self, name: str, process: Process | None, for_s: float) -> None:
+        """Note a fault, by which a lost lease may be explained."""
+        self.history.note(f"FAULT {name}: {process.name if process else 'all'}, for {for_s:g} s")
+        self.ledger.faults.append(Fault(name, process, self.loop.now_s, self.loop.now_s + for_s))
+
+    def _executed(self, script: str, named: dict[str, bytes], rest: list[bytes], reply: Any) -> None:
+        second = int(self.loop.now_s)
+        self._most[second] = self._most.get(second, 0) + 1
+        who = named.get("worker", named.get("client", b"")).decode()
+        sums = zlib.crc32(b"\0".join([*named.values(), *rest])), zlib.crc32(repr(reply).encode())
+        ids = " ".join(part.decode() for part in rest if len(part) in (10, 14) and part.isascii())
+        self.history.note(f"runs {script} {who} {sums[0]:08x} {sums[1]:08x} {str(reply)[:100]} | {ids}")
+        self.ledger.executed(script, named, rest, reply)
+
+    # -- the history -----------------------------------------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """Begin, suffer, come to rest, be judged."""
+        plan = draw_plan(self.draw)
+        self.workers = [WorkerService(self, f"worker{number}", worker) for number, worker in enumerate(plan.workers)]
+        self.clients = [ClientService(self, f"client{number}", actions) for number, actions in enumerate(plan.clients)]
+        for service in self._services():
+            service.start()
+        await Troubles(self, plan.troubles).happen()
+        self.history.note("faults are over")
+        if not await self._until(REST_S, self._is_at_rest, "everything that was sent has ended and its senders have heard of it"):
+            return
+        await Probes(self, plan.probes).take()
+        await self._idle()
+        for worker in self.workers:
+            worker.stop.set()
+        await self._until(LEAVE_S, lambda: all(worker.is_done for worker in self.workers), "all workers have left")
+        await self._judge()
+
+    def _services(self) -> list[Service]:
+        return [*self.workers, *self.clients]
+
+    def _is_at_rest(self) -> bool:
+        ended = self._seen.keys
+        pending = [ended.key("runs")]
+        places = [key for queue in QUEUES for key in self._seen.keys.queue(queue)[:4]]
+        counts = self.server.real.call(*(["HLEN", key] for key in pending), *(["ZCARD", key] for key in places))
+        return not any(counts) and all(client.is_done for client in self.clients)
+
+    async def _until(self, limit_s: float, is_true: Any, what: str) -> bool:
+        until_s = self.loop.now_s + limit_s
+        while not is_true():
+            if self.loop.now_s > until_s:
+                self.history.problem(f"not within {limit_s:g} s: {what}")
+                return False
+            await asyncio.sleep(0.5)
+            if self.draw.random() < 0.2:
+                await self.examine()
+        return True
+
+    async def examine(self) -> State:
+        """Check the invariant of the whole state, between two steps."""
+        state = await read_state(self._seen, *QUEUES)
+        for found in problems(state):
+            self.history.problem(found)
+        return state
+
+    async def _idle(self) -> None:
+        """With nothing to do, the fleet does next to nothing."""
+        before = self.server.commands
+        await asyncio.sleep(IDLE_S)
+        commands = self.server.commands - before
+        most = IDLE_COMMANDS_MAX * IDLE_S * len(self.workers)
+        if commands > most:
+            self.history.problem(f"{commands} commands in {IDLE_S:g} idle seconds of {len(self.workers)} workers")
+
+    async def _judge(self) -> None:
+        state = await self.examine()
+        for found in self.ledger.at_the_end(state.places(), state.stats):
+            self.history.problem(found)
+        for job_id in sorted(self._sent - state.jobs.keys()):
+            self.history.problem(f"job {job_id} was sent, and is not there")
+        if state.held:
+            self.history.problem(f"the workers have left, and {len(state.held)} jobs are leased")
+        for client in self.clients:
+            for job_id, heard in client.results.items():
+                if job_id not in getattr(state, heard):
+                    self.history.problem(f"job {job_id}: {client.name} heard that it is {heard}")
+        busiest = max(self._most.values(), default=0)
+        if busiest > COMMANDS_MAX:
+            self.history.problem(f"{busiest} calls of scripts in one second")
+
+    # -- the frame -----------------------------------------------------------------------------------------------------------------
+
+    def play(self) -> Outcome:
+        """Live through the history, and clear it away."""
+        import time  # noqa: PLC0415
+
+        begun_s = time.perf_counter()
+        self.server.real.call(["FLUSHALL"], ["SCRIPT", "FLUSH"])
+        self.server.real.news()
+        log = logging.getLogger("angelrt")
+        log.addHandler(self.history)
+        log.propagate = False
+        gc.disable()  # a finalizer would run when memory says, not when the seed says
+        try:
+            with seams.simulated(self.loop, self.draw, self.net):
+                try:
+                    self.loop.run_until_complete(self.live())
+                except Hang as hang:
+                    self.history.problem(str(hang))
+                outcome = self._outcome(time.perf_counter() - begun_s)
+                self._clear_away()
+        finally:
+            log.removeHandler(self.history)
+            log.propagate = True
+            gc.enable()
+        return outcome
+
+    def _outcome(self, took_s: float) -> Outcome:
+        faults = [fault.name for fault in self.ledger.faults]
+        counts = {**self.ledger.counts, "jobs": len(self.ledger.created | self.ledger.children), "ended": len(self.ledger.ends)}
+        return Outcome(
+            self.seed, self.history.digest(), list(self.history.problems), self.history.lines, counts, faults, took_s, self.loop.steps
+        )  # fmt: skip
+
+    def _clear_away(self) -> None:
+        """End what is left, dead processes included, so that nothing of it runs in the next history."""
+        self.net.is_over = True
+        for process in self._processes:
+            self.loop.revive(process)
+        self.baton.end()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            try:
+                self.loop.run_until_complete(asyncio.wait_for(asyncio.wait(tasks), 120))
+            except (Hang, TimeoutError):
+                pass
+        self.loop.close()
