@@ -5,6 +5,7 @@ It knows nothing of how the scripts work: it reads the calls that workers made a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -35,10 +36,11 @@ class Lease:
     until_ms: float
     verdict: str = ""
     is_struck: bool = False
+    has_lapsed: bool = False
 
     def is_valid(self, now_ms: float) -> bool:
         """Whether the server must hold the token valid."""
-        return not self.verdict and not self.is_struck and self.until_ms > now_ms
+        return not self.verdict and not self.is_struck and not self.has_lapsed and self.until_ms > now_ms
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Ledger:
     processes: dict[str, Process] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
+    def clock_jumps(self) -> None:
+        """What has run out by the clock as it was may have been taken back, whatever the clock will say."""
+        for leases in self.leases.values():
+            leases[-1].has_lapsed |= leases[-1].until_ms <= self.now_ms()
+
     def executed(self, script: str, named: dict[str, bytes], rest: list[bytes], reply: Any) -> None:
         """Take note of a call of a script."""
         read = getattr(self, f"_read_{script.removesuffix('_with_children')}", None)
@@ -83,7 +90,7 @@ class Ledger:
         token, worker, now_ms = named["token"].decode(), named["worker"].decode(), self.now_ms()
         for job_id, run in zip(*(iter(reply[4 + reply[3] + first :: 5]) for first in (0, 4)), strict=True):
             gates = tuple(item[1:] for item in read_run(run).flow.split(",") if item[0] == "c")
-            lease = Lease(token, worker, gates, self.now_s(), now_ms + float(named["lease_ms"]))
+            lease = Lease(token, worker, gates, self.now_s(), math.floor(now_ms + float(named["lease_ms"])))
             self._lease(job_id.decode(), lease)
 
     def _lease(self, job_id: str, lease: Lease) -> None:
@@ -119,10 +126,10 @@ class Ledger:
         for job_id, token in zip(rest[1::3], rest[2::3], strict=True):
             lease = self._find(job_id, token)
             if job_id not in lost:
-                lease.until_ms = self.now_ms() + float(named["lease_ms"])
+                lease.until_ms = math.floor(self.now_ms() + float(named["lease_ms"]))
                 if lease is not self.leases[job_id][-1]:
                     self.problem(f"job {job_id}: a lease was renewed under the void token {token}")
-            elif lease.is_valid(self.now_ms()):
+            elif lease is self.leases[job_id][-1] and lease.is_valid(self.now_ms()):
                 self.problem(f"job {job_id}: the renewal of the valid token {token} was refused")
 
     def _read_settle(self, _: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
@@ -148,7 +155,7 @@ class Ledger:
             self.children.update(children if verdict in ENDS else ())
         elif code == 0:
             self.counts["refused verdicts"] += 1
-            if lease.is_valid(self.now_ms()):
+            if lease is self.leases[job_id][-1] and lease.is_valid(self.now_ms()):
                 self.problem(f"job {job_id}: the verdict {verdict} under the valid token {token} was refused")
             self.refused_children.update(children)
         elif not lease.verdict:

@@ -33,7 +33,6 @@ class Process:
         self.is_dead = False
         self.stalled_until_s = 0.0
         self.ready: deque[asyncio.Handle] = deque()
-        self.on_death: list[Callable[[], None]] = []
 
     def context(self) -> Context:
         """Return an empty context of this process."""
@@ -108,21 +107,18 @@ class Loop(asyncio.BaseEventLoop):
     def kill(self, process: Process) -> None:
         """End a process as kill -9 does."""
         process.is_dead = True
-        process.ready.clear()
         if process in self._busy:
             self._busy.remove(process)
-        for hear in process.on_death:
-            hear()
 
     def revive(self, process: Process) -> None:
         """Let what is left of a dead process be cleared away, after the end of the history."""
+        if process.is_dead and process.ready:
+            self._busy.append(process)
         process.is_dead = False
         process.stalled_until_s = 0.0
 
     def _is_ready(self, process: Process, handle: asyncio.Handle) -> None:
-        if process.is_dead:
-            return
-        if not process.ready:
+        if not process.ready and not process.is_dead:
             self._busy.append(process)
         process.ready.append(handle)
 

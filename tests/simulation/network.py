@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 IN_ORDER_S: Final = 1e-6
 """What was sent later arrives later; timers of one time fire in any order."""
-FATES: Final = ("request lost", "reply lost", "request lost in silence", "reply lost in silence")
+FATES: Final = ("request lost", "reply lost", "request lost in silence", "reply lost in silence", "request late", "reply late")
+GREETS_NOT: Final = 0.3
+LATE_S: Final = 8.0
+"""What is late comes up to so much later: its sender may have given up, and have sent it again over another connection."""
 CLOSED: Final = "Connection closed by server."
 
 
@@ -42,7 +46,7 @@ class Network:
         self.storm_chance = 0.0
         self.is_quiet = False
         self.is_over = False
-        self.fault: Callable[[str, Process], None] = lambda *_: None
+        self.fault: Callable[[str, Process, float], None] = lambda *_: None
         self._context = Context()
 
     def later(self, delay_s: float, callback: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
@@ -56,10 +60,17 @@ class Network:
     def fate(self, wire: Wire) -> str:
         if self.loop.now_s < self.storm_until_s and self.draw.random() < self.storm_chance:
             return self.draw.choice(FATES)
-        return "request lost in silence" if self.is_cut_off(wire.process) else ""
+        if self.is_cut_off(wire.process):
+            return self.draw.choice(("request lost in silence", "request late"))
+        return ""
 
     def is_cut_off(self, process: Process) -> bool:
         return self.cut_off.get(process, 0) > self.loop.now_s
+
+    def delay_s(self, process: Process) -> float:
+        """Return how long what is sent now takes, retransmissions included."""
+        cut_off_s = self.cut_off.get(process, 0) - self.loop.now_s
+        return (cut_off_s if 0 < cut_off_s < math.inf else 0) + self.latency_s()
 
     def new_connection(self) -> Connection:
         return Connection(self)
@@ -86,8 +97,10 @@ class Wire:
         net.wires[self] = None
 
     def connect(self, timeout_s: float, done: Callable[[], None]) -> None:
-        """Connect; `done` is called, or on_lost."""
-        if self._net.is_cut_off(self.process):
+        """Connect; `done` is called, or on_lost, or neither where the server accepts and never greets."""
+        if self._net.fate(self).endswith("in silence") and self._net.draw.random() < GREETS_NOT:
+            self._net.fault("no greeting", self.process, 0)
+        elif self._net.is_cut_off(self.process):
             self._net.later(timeout_s, self._lose, TooLate("Timeout connecting to server"))
         else:
             self._net.later(self._net.latency_s(), self._connected, done)
@@ -101,16 +114,18 @@ class Wire:
             return
         commands = parsed(packet)
         fate = net.fate(self)
+        late_s = net.draw.uniform(0, LATE_S) if fate.endswith("late") else 0
+        self._in_s = max(self._in_s, net.loop.now_s + late_s * (fate == "reply late"))
+        self._out_s = max(self._out_s + IN_ORDER_S, net.loop.now_s + late_s * (fate == "request late") + net.delay_s(self.process))
         if fate:
-            net.fault(fate, self.process)
-            self._is_deaf = True
-            if fate.startswith("request"):
+            net.fault(fate, self.process, max(self._in_s, self._out_s) - net.loop.now_s)
+            self._is_deaf = "lost" in fate
+            if fate.startswith("request lost"):
                 commands = commands[: net.draw.randrange(len(commands))]
-        self._out_s = max(self._out_s + IN_ORDER_S, net.loop.now_s + net.latency_s())
         net.later(self._out_s - net.loop.now_s, self._peer.receive, commands)
         if fate.endswith("in silence"):
             self._is_silent = True
-        elif fate:
+        elif fate.endswith("lost"):
             self.reset(self._out_s - net.loop.now_s + net.latency_s())
 
     def reset(self, delay_s: float) -> None:
@@ -122,7 +137,7 @@ class Wire:
         self._is_lost = True
         self._net.wires.pop(self, None)
         if not self._is_silent:
-            self._net.later(self._net.latency_s(), self._close_peer)
+            self._net.later(max(self._out_s - self._net.loop.now_s, 0) + self._net.latency_s(), self._close_peer)
 
     def _connected(self, done: Callable[[], None]) -> None:
         server = self._net.server
@@ -135,11 +150,11 @@ class Wire:
 
     def _answer(self, reply: Any) -> None:
         if not self._is_deaf:
-            self._in_s = max(self._in_s + IN_ORDER_S, self._net.loop.now_s + self._net.latency_s())
+            self._in_s = max(self._in_s + IN_ORDER_S, self._net.loop.now_s + self._net.delay_s(self.process))
             self._net.later(self._in_s - self._net.loop.now_s, self._arrive, reply)
 
     def _arrive(self, reply: Any) -> None:
-        if not self._is_lost and not self._net.is_cut_off(self.process):
+        if not self._is_lost:
             self._on_reply(reply)
 
     def _close_peer(self) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 AT_ONCE_S: Final = 0.2
 """Some round trips of the simulated network at its slowest in quiet times; a block lasts a whole second."""
+QUIET_S: Final = 20.0
+"""After this, whoever has a connection that died in silence has noticed: a reply is waited for 6 s, a subscription for 10 s."""
 
 
 class Probes:
@@ -24,7 +26,7 @@ class Probes:
 
     async def take(self) -> None:
         self._world.net.is_quiet = True
-        await asyncio.sleep(2)  # what was sent in restless times has arrived
+        await asyncio.sleep(QUIET_S if self._world.ledger.faults else 1)
         process = Process("probe")
         task = self._world.loop.spawn(process, self._take())
         self._world.started(process, task)

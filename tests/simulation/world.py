@@ -92,7 +92,7 @@ class World:
         self._processes: list[Process] = []
         self._sent: set[str] = set()
         self._most: dict[int, int] = {}
-        self.net.fault = lambda name, process: self.fault(name, process, 0)
+        self.net.fault = self.fault
         self.server.executed = self._executed
 
     # -- what services and troubles use ------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class World:
         faults = [fault.name for fault in self.ledger.faults]
         counts = {**self.ledger.counts, "jobs": len(self.ledger.created | self.ledger.children), "ended": len(self.ledger.ends)}
         return Outcome(
-            self.seed, self.history.digest(), list(self.history.problems), self.history.lines, counts, faults, took_s, self.loop.steps
+            self.seed, self.history.digest(), list(self.history.problems), list(self.history.lines), counts, faults, took_s, self.loop.steps
         )  # fmt: skip
 
     def _clear_away(self) -> None:
