@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import hiredis
 from redis._parsers.base import BaseParser
+from redis.exceptions import NoScriptError
 
 from angelrt.scripts import SCRIPTS
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 EPOCH_MS: Final = 1_780_000_000_000
 TICK_S: Final = 0.1
 """A block's timeout fires up to so much late, as on an idle server."""
+SILENT: Final = {"beat", "renew", "watch", "control", "inspect", "explain"}
+"""Scripts that tell nobody anything, so that the news need not be asked for."""
 BY_SHA: Final = {script.sha.encode(): script for script in SCRIPTS.values()}
 BY_SOURCE: Final = {script.source.encode(): script for script in SCRIPTS.values()}
 
@@ -137,9 +140,12 @@ class Server:
         self.peers: dict[Peer, None] = {}
         self.blocked: list[Peer] = []
         self.subscribers: dict[bytes, list[Peer]] = {}
+        self.orphans: set[str] = set()
+        """What a transaction stored apart although the server did not know its script; gone with the next try, unless the sender dies."""
         self.executed: Callable[[str, dict[str, bytes], list[bytes], Any], None] = lambda *_: None
         self._loop = loop
         self._is_serving = False
+        self._are_filled = False
 
     def now_ms(self) -> float:
         return EPOCH_MS + self._loop.now_s * 1000 + self.jump_ms
@@ -176,6 +182,7 @@ class Server:
         elif name == b"BZPOPMIN":
             self.blocked.append(peer)
             peer.block(command[1:-1], float(command[-1]))
+            self._are_filled = self._are_filled or any(self.real.call(*(["ZCARD", key] for key in command[1:-1])))
         elif name == b"SUBSCRIBE":
             self.subscribers.setdefault(command[1], []).append(peer)
             peer.answer([b"subscribe", command[1], 1])
@@ -191,32 +198,38 @@ class Server:
         if self._is_serving:
             return
         self._is_serving = True
-        while self.blocked:
-            keys = list(dict.fromkeys(key for peer in self.blocked for key in peer.waits_for))
-            filled = {key for key, members in zip(keys, self.real.call(*(["ZCARD", key] for key in keys)), strict=True) if members}
-            found = next(((peer, key) for peer in self.blocked for key in peer.waits_for if key in filled), None)
-            if found is None:
-                break
-            peer, key = found
-            peer.unblock([key, *self.real.call(["ZPOPMIN", key])[0]])
+        while self._are_filled:
+            self._are_filled = False
+            for peer, key in [(peer, key) for peer in self.blocked for key in peer.waits_for]:
+                found = self.real.call(["ZPOPMIN", key])[0]
+                if found:
+                    self._are_filled = True  # another may be
+                    peer.unblock([key, *found])
+                    break
         self._is_serving = False
 
     def _run(self, commands: list[list[bytes]]) -> list[Any]:
         """Run commands on the real server, in a transaction where there are several, and tell what their scripts published."""
         given = [self._with_time(command) for command in commands]
         if len(given) == 1:
-            replies = self.real.call(given[0])
+            waited_for = dict.fromkeys(key for peer in self.blocked for key in peer.waits_for)
+            replies = self.real.call(given[0], *(["ZCARD", key] for key in waited_for))
+            self._are_filled = self._are_filled or any(replies[1:])
+            replies = replies[:1]
         else:
+            self._are_filled = True
             replies = self.real.call(["MULTI"], *given, ["EXEC"])[-1]
             if isinstance(replies, Exception):
                 return [replies] * len(given)
+            if isinstance(replies[-1], NoScriptError):
+                self.orphans |= {command[2].decode() for command in given if command[0] == b"HSETNX"}
         for command, reply in zip(given, replies, strict=True):
             script = script_of(command)
             if script is not None:
                 first = 3 + int(command[2])
                 named = dict(zip(script.arguments, command[first:], strict=False))
                 self.executed(script.name, named, command[first + len(script.arguments) :], reply)
-        if self.subscribers and any(command[0] in (b"EVALSHA", b"EVAL") for command in given):
+        if self.subscribers and any(script is not None and script.name not in SILENT for script in map(script_of, given)):
             for channel, message in self.real.news():
                 for peer in self.subscribers.get(channel, []):
                     peer.answer([b"message", channel, message])
