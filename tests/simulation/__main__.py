@@ -15,10 +15,11 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2000, help="how many seeds to play (default: 2000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
     parser.add_argument("--digest", action="store_true", help="print the digest of each history, no more")
+    parser.add_argument("--until-problem", action="store_true", help="end with the first history that has a problem")
     options = parser.parse_args()
     if options.seed is not None:
         return play_one(options.seed)
-    return play_many(range(options.first, options.first + options.seeds), digests=options.digest)
+    return play_many(range(options.first, options.first + options.seeds), digests=options.digest, to_the_end=not options.until_problem)
 
 
 sys.exit(main())

@@ -44,7 +44,7 @@ def play_one(seed: int) -> int:
     return 1 if outcome.problems else 0
 
 
-def play_many(seeds: Iterable[int], *, digests: bool = False, processes: int = os.cpu_count() or 1) -> int:
+def play_many(seeds: Iterable[int], *, digests: bool = False, to_the_end: bool = True, processes: int = os.cpu_count() or 1) -> int:
     """Play seeds on all cores, print what each that fails shows, and what all of them saw."""
     begun_s = time.monotonic()
     failed: list[int] = []
@@ -60,6 +60,8 @@ def play_many(seeds: Iterable[int], *, digests: bool = False, processes: int = o
                 sys.stdout.write("".join(f"seed {outcome.seed} {found}\n" for found in outcome.problems[:5]))
                 sys.stdout.write(f"  replay it: {REPLAY.format(seed=outcome.seed)}\n")
                 sys.stdout.flush()
+                if not to_the_end:
+                    break
     if not digests:
         sys.stdout.write("".join(f"{what}: {count:,}\n" for what, count in sorted(totals.items())))
         sys.stdout.write(f"{totals['histories']:,} histories in {time.monotonic() - begun_s:.0f} s, {len(failed)} with problems: {failed}\n")

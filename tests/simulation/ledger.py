@@ -88,7 +88,7 @@ class Ledger:
 
     def _read_claim(self, named: dict[str, bytes], _: list[str], reply: list[Any]) -> None:
         token, worker, now_ms = named["token"].decode(), named["worker"].decode(), self.now_ms()
-        for job_id, run in zip(*(iter(reply[4 + reply[3] + first :: 5]) for first in (0, 4)), strict=True):
+        for job_id, run in zip(*(iter(reply[4 + first :: 5]) for first in (0, 4)), strict=True):
             gates = tuple(item[1:] for item in read_run(run).flow.split(",") if item[0] == "c")
             lease = Lease(token, worker, gates, self.now_s(), math.floor(now_ms + float(named["lease_ms"])))
             self._lease(job_id.decode(), lease)
