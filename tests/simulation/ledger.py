@@ -21,6 +21,10 @@ RUN_FIELDS: Final = 11
 JOB_FIELDS: Final = 6
 ENDS: Final = "cfgk"
 WORDS: Final = {"c": "completed", "f": "failed", "g": "failed", "k": "cancelled"}
+EXTRA_S: Final = {"silence": 7, "no greeting": 7, "late": 7, "cut off": 7, "stalled": 3, "down": 3, "lost": 2, "reset": 2}
+"""What a fault costs beside its own length: a reply is waited for 6 s, a reset connection is made anew within two."""
+RENEWED_S: Final = 1.5
+"""Leases are renewed three times in their length, and so much later at most."""
 BEFORE_S: Final = 3.0
 """A fault of the packet that carried a claim comes so much before the claim, which may have waited for a marker."""
 
@@ -33,6 +37,7 @@ class Lease:
     worker: str
     gates: tuple[str, ...]
     claimed_s: float
+    lease_s: float
     until_ms: float
     verdict: str = ""
     is_struck: bool = False
@@ -51,6 +56,14 @@ class Fault:
     process: Process | None
     from_s: float
     until_s: float
+
+    @property
+    def weight_s(self) -> float:
+        """How long it may keep a worker from renewing its leases."""
+        if self.name.startswith(("killed", "clock jump", "request late")):
+            return math.inf  # a claim that comes late leases jobs to a worker that waits for it no longer
+        named = next((extra_s for words, extra_s in EXTRA_S.items() if words in self.name), 0)
+        return self.until_s - self.from_s + named if named else 0
 
 
 @dataclass
@@ -90,7 +103,8 @@ class Ledger:
         token, worker, now_ms = named["token"].decode(), named["worker"].decode(), self.now_ms()
         for job_id, run in zip(*(iter(reply[4 + first :: 5]) for first in (0, 4)), strict=True):
             gates = tuple(item[1:] for item in read_run(run).flow.split(",") if item[0] == "c")
-            lease = Lease(token, worker, gates, self.now_s(), math.floor(now_ms + float(named["lease_ms"])))
+            lease_ms = float(named["lease_ms"])
+            lease = Lease(token, worker, gates, self.now_s(), lease_ms / 1000, math.floor(now_ms + lease_ms))
             self._lease(job_id.decode(), lease)
 
     def _lease(self, job_id: str, lease: Lease) -> None:
@@ -114,12 +128,13 @@ class Ledger:
 
     def _account_for(self, job_id: str, lost: Lease) -> None:
         """A lease that was lost must have a cause that has a name."""
-        process = self.processes.get(lost.worker)
-        for fault in self.faults:
-            if fault.process in (None, process) and fault.until_s >= lost.claimed_s - BEFORE_S:
-                self.counts[f"lost by {fault.name}"] += 1
-                return
-        self.problem(f"job {job_id} was leased again although nothing happened to worker {lost.worker}, which holds {lost.token}")
+        process, since_s = self.processes.get(lost.worker), lost.claimed_s - BEFORE_S
+        suffered = [fault for fault in self.faults if fault.process in (None, process) and fault.until_s >= since_s and fault.weight_s]
+        if suffered and sum(fault.weight_s for fault in suffered) >= lost.lease_s * 2 / 3 - RENEWED_S:
+            self.counts[f"lost by {max(suffered, key=lambda fault: fault.weight_s).name.partition(' jump')[0]}"] += 1
+        else:
+            names = ", ".join(fault.name for fault in suffered) or "nothing"
+            self.problem(f"job {job_id} was leased again although only this happened to {lost.worker}, which holds {lost.token}: {names}")
 
     def _read_renew(self, named: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
         lost = {job_id.decode() for job_id in reply[1 : 1 + reply[0]]}
@@ -183,11 +198,11 @@ class Ledger:
         found = next((lease for lease in self.leases.get(job_id, ()) if lease.token == token), None)
         if found is None:
             self.problem(f"job {job_id}: a worker names the token {token}, which no claim has answered")
-            return Lease(token, "?", (), 0, 0, verdict="?")
+            return Lease(token, "?", (), 0, 0, 0, verdict="?")
         return found
 
     def _is_current(self, job_id: str, token: str) -> bool:
-        lease = self.leases.get(job_id, [Lease("", "", (), 0, 0)])[-1]
+        lease = self.leases.get(job_id, [Lease("", "", (), 0, 0, 0)])[-1]
         return lease.token == token and not lease.verdict
 
     def at_the_end(self, places: dict[str, list[str]], stats: Counter[str]) -> Iterator[str]:
