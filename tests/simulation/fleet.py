@@ -85,7 +85,9 @@ def play_many(seeds: Iterable[int], *, digests: bool = False, to_the_end: bool =
                     break
     if not digests:
         sys.stdout.write("".join(f"{what}: {count:,}\n" for what, count in sorted(totals.items())))
-        sys.stdout.write(f"{totals['histories']:,} histories in {time.monotonic() - begun_s:.0f} s, {len(failed)} with problems: {failed}\n")
+        sys.stdout.write(
+            f"{totals['histories']:,} histories in {time.monotonic() - begun_s:.0f} s, {len(failed)} with problems: {failed}\n"
+        )
     return 1 if failed else 0
 
 

@@ -24,7 +24,8 @@ class History(logging.Handler):
 
     def note(self, text: str) -> None:
         """Write a line, with the time and the process of the caller."""
-        line = f"{self._now_s():12.6f} {PROCESS.get().name:12} {text}"
+        process = PROCESS.get()
+        line = f"{self._now_s():12.6f} {process.name if process else '-':12} {text}"
         self._digest.update(line.encode("utf-8", "surrogateescape"))
         self.lines.append(line)
 

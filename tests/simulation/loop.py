@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Process:
         return context
 
 
-OUTSIDE: Final = Process("outside")
-PROCESS: Final[ContextVar[Process]] = ContextVar("simulated process", default=OUTSIDE)
+PROCESS: Final[ContextVar[Process | None]] = ContextVar("simulated process", default=None)
+"""The process of what runs; None outside all of them, where network, server and judge are."""
 
 
 class Loop(asyncio.BaseEventLoop):
@@ -52,6 +52,7 @@ class Loop(asyncio.BaseEventLoop):
         super().__init__()
         self.now_s = 0.0
         self.steps = 0
+        self._outside = Process("outside")
         self._draw = draw
         self._executor = executor
         self._busy: list[Process] = []
@@ -66,18 +67,16 @@ class Loop(asyncio.BaseEventLoop):
         return self.now_s
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
-        process = PROCESS.get() if context is None else context.get(PROCESS, OUTSIDE)
         handle = asyncio.Handle(callback, args, self, context)
-        self._is_ready(process, handle)
+        self._is_ready(self._owner(context), handle)
         return handle
 
     call_soon_threadsafe = call_soon  # threads take turns with the loop
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
-        process = PROCESS.get() if context is None else context.get(PROCESS, OUTSIDE)
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self._timers_made += 1
-        heapq.heappush(self._timers, (max(when, self.now_s), self._draw.random(), self._timers_made, process, handle))
+        heapq.heappush(self._timers, (max(when, self.now_s), self._draw.random(), self._timers_made, self._owner(context), handle))
         return handle
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # noqa: ARG002
@@ -88,13 +87,14 @@ class Loop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         process = self._next_process()
-        handle = process.ready.popleft()
-        if not process.ready:
-            self._busy.remove(process)
         self.steps += 1
         self._steps_now += 1
         if self._steps_now > STEPS_AT_ONE_TIME_MAX:
-            raise Hang(f"{STEPS_AT_ONE_TIME_MAX:,} steps at one time: process {process.name} is busy with {handle!r}")
+            self._steps_now = 0
+            raise Hang(f"{STEPS_AT_ONE_TIME_MAX:,} steps at one time: process {process.name} is busy with {process.ready[0]!r}")
+        handle = process.ready.popleft()
+        if not process.ready:
+            self._busy.remove(process)
         if not handle.cancelled():
             handle._run()  # noqa: SLF001 - what every event loop does
 
@@ -116,6 +116,9 @@ class Loop(asyncio.BaseEventLoop):
             self._busy.append(process)
         process.is_dead = False
         process.stalled_until_s = 0.0
+
+    def _owner(self, context: Context | None) -> Process:
+        return (PROCESS.get() if context is None else context.get(PROCESS)) or self._outside
 
     def _is_ready(self, process: Process, handle: asyncio.Handle) -> None:
         if not process.ready and not process.is_dead:
@@ -143,8 +146,3 @@ class Loop(asyncio.BaseEventLoop):
             *_, process, handle = heapq.heappop(self._timers)
             if not handle.cancelled():
                 self._is_ready(process, handle)
-
-
-def process_of_caller() -> Process:
-    """Return the process in which this code runs."""
-    return copy_context().get(PROCESS, OUTSIDE)

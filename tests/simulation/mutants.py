@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import angelrt
 
 ROOT: Final = Path(__file__).parents[2]
+PACKAGE: Final = Path(angelrt.__file__).parent
 SEEDS: Final = 300
 
 
@@ -35,39 +36,103 @@ MUTANTS: Final = (
         "if run and string.sub(run, 1, #token + 1) == token .. ' ' then",
         "if run and string.sub(run, 1, 1) ~= '!' then",
     ),
-    Mutant("renew asks for no token", "lua/renew.lua", "if runs[k] and string.sub(runs[k], 1, #token + 1) == token .. ' ' then", "if runs[k] then"),
-    Mutant("a settle that is repeated counts again", "lua/settle.lua", "'!' .. token .. ' ' then return 2 end", "'!' .. token .. ' ' then return 1 end"),
-    Mutant("children of a refused verdict are sent", "lua/settle.lua", "  codes[i] = verdict_code(i, id, token)\n", "  codes[i] = verdict_code(i, id, token)\n  if codes[i] == 0 and children > 0 then accepted_children[#accepted_children + 1] = { children_first, children_last } end\n"),  # fmt: skip
-    Mutant("a job that comes back wakes nobody", "lua/settle.lua", "for q, list in pairs(ready) do\n  wake(queues[q])", "for q, list in pairs(ready) do"),
+    Mutant(
+        "renew asks for no token",
+        "lua/renew.lua",
+        "if runs[k] and string.sub(runs[k], 1, #token + 1) == token .. ' ' then",
+        "if runs[k] then",
+    ),
+    Mutant(
+        "a settle that is repeated counts again",
+        "lua/settle.lua",
+        "'!' .. token .. ' ' then return 2 end",
+        "'!' .. token .. ' ' then return 1 end",
+    ),
+    Mutant(
+        "children of a refused verdict are sent",
+        "lua/settle.lua",
+        "  codes[i] = verdict_code(i, id, token)\n",
+        "  codes[i] = verdict_code(i, id, token)\n"
+        "  if codes[i] == 0 and children > 0 then accepted_children[#accepted_children + 1] = { children_first, children_last } end\n",
+    ),
+    Mutant(
+        "a job that comes back wakes nobody",
+        "lua/settle.lua",
+        "for q, list in pairs(ready) do\n  wake(queues[q])",
+        "for q, list in pairs(ready) do",
+    ),
     Mutant("a due job wakes nobody", "lua/tick.lua", "if queue.moved or", "if"),
     Mutant("a send wakes nobody", "lua/_moves.lua", "if place.is_claimable or #place.expires > 0 or is_first then wake(queue) end", ""),
-    Mutant("leases that ran out are not taken back", "lua/_moves.lua", "if #ended > 0 then moves().take_back_expired(queue, ended, now, counts) end", ""),
+    Mutant(
+        "leases that ran out are not taken back",
+        "lua/_moves.lua",
+        "if #ended > 0 then moves().take_back_expired(queue, ended, now, counts) end",
+        "",
+    ),
     Mutant("a gate lets everybody through", "lua/_gates.lua", "if gate then return 'gate', gate, at end", ""),
-    Mutant("a freed gate is not marked", "lua/_gates.lua", "        holders[#holders + 1] = member\n        mark_open(queue, gate.lane, now)", "        holders[#holders + 1] = member"),
-    Mutant("a cancelled run that is tried again waits on", "lua/settle.lua", "elseif not ended[verdict] and is_asked_to_stop(flow) then", "elseif false then"),
+    Mutant(
+        "a freed gate is not marked",
+        "lua/_gates.lua",
+        "        holders[#holders + 1] = member\n        mark_open(queue, gate.lane, now)",
+        "        holders[#holders + 1] = member",
+    ),
+    Mutant(
+        "a cancelled run that is tried again waits on",
+        "lua/settle.lua",
+        "elseif not ended[verdict] and is_asked_to_stop(flow) then",
+        "elseif false then",
+    ),
     Mutant("leases are never renewed", "worker/lease.py", "self._renew(link)\n            except", "pass\n            except"),
-    Mutant("the lease thread does not survive a lost connection", "worker/lease.py", "except LinkLost as error:", "except KeyError as error:"),
+    Mutant(
+        "the lease thread does not survive a lost connection", "worker/lease.py", "except LinkLost as error:", "except KeyError as error:"
+    ),
     Mutant("a claim that is repeated asks for new jobs", "store.py", "            resend = 1\n", "            resend = 0\n"),
-    Mutant("verdicts are not written again", "worker/settle.py", "        except RedisFull as error:", "        except Exception as error:\n            return\n        except RedisFull as error:"),  # fmt: skip
+    Mutant(
+        "verdicts are not written again",
+        "worker/settle.py",
+        "        except RedisFull as error:",
+        "        except Exception as error:\n            return\n        except RedisFull as error:",
+    ),
     Mutant("a group commit that failed is taken for done", "group_commit.py", "future.set_exception(error)", "future.set_result([1])"),
-    Mutant("a send returns before it is stored", "client.py", "        codes = await self._sends.submit([job])\n        job_id, created = await self._accepted(job, codes[0], message.options)", "        asyncio.ensure_future(self._sends.submit([job]))\n        job_id, created = job.id, True"),  # fmt: skip
+    Mutant(
+        "a send returns before it is stored",
+        "client.py",
+        "        codes = await self._sends.submit([job])\n        job_id, created = await self._accepted(job, codes[0], message.options)",
+        "        asyncio.ensure_future(self._sends.submit([job]))\n        job_id, created = job.id, True",
+    ),
     Mutant("news that was missed is not asked for", "inbox.py", "            self._on_news(None)\n", ""),
-    Mutant("a subscription is awaited for ever", "inbox.py", "await connection.read_response(timeout=SILENCE_S) is None:", "await connection.read_response() is None:"),
+    Mutant(
+        "a subscription is awaited for ever",
+        "inbox.py",
+        "await connection.read_response(timeout=SILENCE_S) is None:",
+        "await connection.read_response() is None:",
+    ),
     Mutant("a connection that is silent is waited for", "link.py", "        if left_s <= 0:", "        if False:"),
-    Mutant("a worker that leaves keeps what it holds", "worker/__init__.py", "await self._client.store.expire_worker(self.id, self.queues, died=False, deadline_s=FLUSH_WAIT_S)", "pass"),
+    Mutant(
+        "a worker that leaves keeps what it holds",
+        "worker/__init__.py",
+        "await self._client.store.expire_worker(self.id, self.queues, died=False, deadline_s=FLUSH_WAIT_S)",
+        "pass",
+    ),
     Mutant("dead workers are never struck off", "worker/housekeeping.py", "                await self.strike_dead_workers()\n", ""),
     Mutant("claims go on without a pause", "worker/claim.py", "block=not self.more and not was_full", "block=False"),
 )
+
+
+def broken(mutant: Mutant) -> str:
+    """Return the text of the mutant's file. Raises ValueError unless the file holds the words once."""
+    text = (PACKAGE / mutant.file).read_text(encoding="utf-8")
+    if text.count(mutant.words) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.file} holds its words {text.count(mutant.words)} times")
+    return text.replace(mutant.words, mutant.instead)
 
 
 def play(mutant: Mutant, seeds: int = SEEDS) -> str:
     """Play a mutant until a history has a problem; return what was found, '' for nothing."""
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "angelrt"
-        shutil.copytree(Path(angelrt.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-        text = (package / mutant.file).read_text(encoding="utf-8")
-        assert text.count(mutant.words) == 1, f"{mutant.file} holds the words of the mutant {mutant.name!r} {text.count(mutant.words)} times"
-        (package / mutant.file).write_text(text.replace(mutant.words, mutant.instead), encoding="utf-8")
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        (package / mutant.file).write_text(broken(mutant), encoding="utf-8")
         command = [sys.executable, "-m", "tests.simulation", "--seeds", str(seeds), "--until-problem"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, str(ROOT)])}
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=ROOT)
@@ -80,8 +145,9 @@ def main() -> int:
     for mutant in MUTANTS:
         if any(word in mutant.name for word in sys.argv[1:] or ("",)):
             found = play(mutant)
-            escaped += not found.startswith("seed ")
-            sys.stdout.write(f"{'caught' if found else 'ESCAPED'}: {mutant.name}: {found}\n")
+            is_caught = found.startswith("seed ")
+            escaped += not is_caught
+            sys.stdout.write(f"{'caught' if is_caught else 'ESCAPED'}: {mutant.name}: {found}\n")
             sys.stdout.flush()
     return 1 if escaped else 0
 

@@ -85,7 +85,9 @@ class Wire:
     """One connection. Losses of TCP are never of one packet alone: whatever is lost, nothing comes through any more."""
 
     def __init__(self, net: Network, on_reply: Callable[[Any], None], on_lost: Callable[[Exception], None]) -> None:
-        self.process = PROCESS.get()
+        process = PROCESS.get()
+        assert process is not None, "only processes connect"
+        self.process = process
         self._net = net
         self._on_reply = on_reply
         self._on_lost = on_lost

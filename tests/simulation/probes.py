@@ -1,4 +1,4 @@
-"""When all is quiet, whatever becomes runnable is picked up at once: no wake-up may be left to a timer that was meant for another purpose."""
+"""When all is quiet, whatever becomes runnable is picked up at once: no wake-up may be left to a timer of another purpose."""
 
 from __future__ import annotations
 

@@ -10,12 +10,10 @@ import threading
 import time
 import zlib
 from contextlib import contextmanager
+from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-import angelrt.opening
-import angelrt.schedules
-import angelrt.worker
 from angelrt import inbox, link
 from angelrt.worker.running import Run
 from tests.simulation.loop import PROCESS
@@ -46,7 +44,8 @@ class _Instead:
 
 def _modules(loop: Loop, draw: Random, baton: Baton) -> dict[Any, Any]:
     def wall_s() -> float:
-        return EPOCH_MS / 1000 + loop.now_s + PROCESS.get().skew_s
+        process = PROCESS.get()
+        return EPOCH_MS / 1000 + loop.now_s + (process.skew_s if process else 0)
 
     return {
         time: _Instead(
@@ -68,6 +67,8 @@ def simulated(loop: Loop, draw: Random, net: Network) -> Iterator[None]:
         replaced.append((where, name, getattr(where, name)))
         setattr(where, name, value)
 
+    for late in ("opening", "fleet"):  # what the runtime imports when it is first used
+        import_module(f"angelrt.{late}")
     modules = _modules(loop, draw, net.baton)
     for room in [module for name, module in sys.modules.items() if name.partition(".")[0] == "angelrt"]:
         for real, instead in modules.items():

@@ -20,7 +20,6 @@ from angelrt.scripts import SCRIPTS
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
     from random import Random
 
@@ -200,11 +199,11 @@ class Server:
         self._is_serving = True
         while self._are_filled:
             self._are_filled = False
-            for peer, key in [(peer, key) for peer in self.blocked for key in peer.waits_for]:
+            for waiting, key in [(peer, key) for peer in self.blocked for key in peer.waits_for]:
                 found = self.real.call(["ZPOPMIN", key])[0]
                 if found:
                     self._are_filled = True  # another may be
-                    peer.unblock([key, *found])
+                    waiting.unblock([key, *found])
                     break
         self._is_serving = False
 
@@ -231,8 +230,8 @@ class Server:
                 self.executed(script.name, named, command[first + len(script.arguments) :], reply)
         if self.subscribers and any(script is not None and script.name not in SILENT for script in map(script_of, given)):
             for channel, message in self.real.news():
-                for peer in self.subscribers.get(channel, []):
-                    peer.answer([b"message", channel, message])
+                for hears in self.subscribers.get(channel, []):
+                    hears.answer([b"message", channel, message])
         return list(replies)
 
     def _with_time(self, command: list[bytes]) -> list[bytes]:

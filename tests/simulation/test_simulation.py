@@ -13,7 +13,7 @@ import pytest
 
 from tests.simulation import mutants
 from tests.simulation.fleet import real_server, told
-from tests.simulation.loop import OUTSIDE, Hang, Loop, Process
+from tests.simulation.loop import Hang, Loop, Process
 from tests.simulation.threads import Baton
 from tests.simulation.world import World
 
@@ -66,6 +66,11 @@ def test_a_broken_package_is_noticed(name: str) -> None:
     """Two of the mutants; `python -m tests.simulation.mutants` plays them all."""
     mutant = next(mutant for mutant in mutants.MUTANTS if mutant.name == name)
     assert mutants.play(mutant).startswith("seed ")
+
+
+def test_every_mutant_can_be_made() -> None:
+    assert all(mutants.broken(mutant) for mutant in mutants.MUTANTS)
+    assert len({mutant.name for mutant in mutants.MUTANTS}) == len(mutants.MUTANTS)
 
 
 # -- the loop ------------------------------------------------------------------------------------------------------------------------
@@ -138,6 +143,7 @@ def test_a_process_that_is_stalled_goes_on_later(loop: Loop) -> None:
         return loop.time()
 
     task = loop.spawn(process, sleeps())
+    loop.run_until_complete(asyncio.sleep(0.5))
     process.stalled_until_s = 7
     assert loop.run_until_complete(task) == 7
 
@@ -147,11 +153,11 @@ def test_who_waits_for_ever_and_who_spins_is_found(loop: Loop) -> None:
         await asyncio.Event().wait()
 
     async def spins() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - to be found out
             await asyncio.sleep(0)
 
     for main, words in ((waits, "everybody waits for ever"), (spins, "steps at one time")):
-        task = loop.spawn(OUTSIDE, main())
+        task = loop.spawn(Process("hangs"), main())
         with pytest.raises(Hang, match=words):
             loop.run_until_complete(task)
         task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.loop import PROCESS
@@ -75,7 +76,8 @@ class Thread:
 
     def __init__(self, baton: Baton, target: Callable[[], Any]) -> None:
         self._baton = baton
-        self._context = PROCESS.get().context()
+        self._context = Context()
+        self._context.run(PROCESS.set, PROCESS.get())
         self._go = threading.Semaphore(0)
         self._back = threading.Semaphore(0)
         self._parked = 0
@@ -108,7 +110,7 @@ class Thread:
         """Wait, in the thread itself, until `unpark`; False after the timeout."""
         self._parked += 1
         self._is_parked = True
-        timer = None if timeout_s is None else self.loop.call_later(timeout_s, self._wake, self._parked, False)
+        timer = None if timeout_s is None else self.loop.call_later(timeout_s, self._wake, self._parked, False)  # noqa: FBT003
         self._back.release()
         self._go.acquire()
         if timer is not None:

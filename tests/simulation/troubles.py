@@ -101,7 +101,7 @@ class Troubles:
             return
         self._world.history.note(f"stops {process.name}")
         stop.set()
-        while not service.is_done and not process.is_dead:
+        while not service.is_done and not process.is_dead:  # noqa: ASYNC110 - either may come first
             await asyncio.sleep(0.1)
         if not process.is_dead:
             await asyncio.sleep(RESTART_S)

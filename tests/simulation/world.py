@@ -7,6 +7,7 @@ import gc
 import logging
 import random
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -244,8 +245,6 @@ class World:
         for task in tasks:
             task.cancel()
         if tasks:
-            try:
+            with suppress(Hang, TimeoutError):
                 self.loop.run_until_complete(asyncio.wait_for(asyncio.wait(tasks), 120))
-            except (Hang, TimeoutError):
-                pass
         self.loop.close()
