@@ -58,6 +58,11 @@ class Fault:
     until_s: float
 
     @property
+    def may_be_silent(self) -> bool:
+        """Whether a connection may be dead for a while without anybody knowing."""
+        return any(word in self.name for word in ("silence", "greeting", "late", "cut off"))
+
+    @property
     def weight_s(self) -> float:
         """How long it may keep a worker from renewing its leases."""
         if self.name.startswith(("killed", "clock jump", "request late")):

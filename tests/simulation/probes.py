@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 AT_ONCE_S: Final = 0.2
 """Some round trips of the simulated network at its slowest in quiet times; a block lasts a whole second."""
+ARRIVED_S: Final = 2.0
+"""After this, what was sent in restless times has arrived, and whoever lost a connection has a new one."""
 QUIET_S: Final = 20.0
 """After this, whoever has a connection that died in silence has noticed: a reply is waited for 6 s, a subscription for 10 s."""
 
@@ -26,7 +28,8 @@ class Probes:
 
     async def take(self) -> None:
         self._world.net.is_quiet = True
-        await asyncio.sleep(QUIET_S if self._world.ledger.faults else 1)
+        silent_s = [fault.until_s for fault in self._world.ledger.faults if fault.may_be_silent]
+        await asyncio.sleep(max([ARRIVED_S, *(until_s + QUIET_S - self._world.loop.now_s for until_s in silent_s)]))
         process = Process("probe")
         task = self._world.loop.spawn(process, self._take())
         self._world.started(process, task)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import random
+import time
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 REST_S: Final = 300.0
 """Everything that was sent has ended so long after the last fault: attempts and their pauses are bounded."""
 LEAVE_S: Final = 60.0
-IDLE_S: Final = 10.0
-IDLE_COMMANDS_MAX: Final = 10
+IDLE_S: Final = 4.0
+IDLE_COMMANDS_MAX: Final = 12
 """The most commands of an idle worker in a second."""
 COMMANDS_MAX: Final = 3000
 """The most commands in any second: what is more is a loop that spins."""
@@ -205,8 +206,6 @@ class World:
 
     def play(self) -> Outcome:
         """Live through the history, and clear it away."""
-        import time  # noqa: PLC0415
-
         begun_s = time.perf_counter()
         self.server.real.call(["FLUSHALL"], ["SCRIPT", "FLUSH"])
         self.server.real.news()
