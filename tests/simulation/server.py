@@ -29,35 +29,45 @@ if TYPE_CHECKING:
 EPOCH_MS: Final = 1_780_000_000_000
 TICK_S: Final = 0.1
 """A block's timeout fires up to so much late, as on an idle server."""
-SILENT: Final = {"beat", "renew", "watch", "control", "inspect", "explain"}
-"""Scripts that tell nobody anything, so that the news need not be asked for."""
+MISSING: Final = object()
 BY_SHA: Final = {script.sha.encode(): script for script in SCRIPTS.values()}
 BY_SOURCE: Final = {script.source.encode(): script for script in SCRIPTS.values()}
 
 
 class Real:
-    """The real server, asked and answering at once."""
+    """The real server, asked and answering at once.
+
+    Scripts go over a connection that hears all news as well (RESP3), so that what a script publishes comes with its reply; everything else
+    over one that answers as the package expects (RESP2).
+    """
 
     def __init__(self, path: Path) -> None:
-        self._commands, self._news = (self._connect(path) for _ in range(2))
-        self._answers, self._heard = (hiredis.Reader(replyError=BaseParser.parse_error) for _ in range(2))
-        self._exchange(self._news, self._heard, [("PSUBSCRIBE", "*")])
+        self.news: list[tuple[bytes, bytes]] = []
+        """What scripts have published, channel and message, until somebody takes it."""
+        self._plain, self._hearing = (self._connect(path) for _ in range(2))
+        self._answers, self._heard = (hiredis.Reader(replyError=BaseParser.parse_error, notEnoughData=MISSING) for _ in range(2))
+        self.run(["HELLO", 3], ["PSUBSCRIBE", "*"])
 
     def call(self, *commands: Sequence[Any]) -> list[Any]:
         """Run commands in one packet and return their replies, errors among them."""
-        return self._exchange(self._commands, self._answers, commands)
+        self._plain.sendall(_packed(commands))
+        return [self._next(self._plain, self._answers) for _ in commands]
 
-    def news(self) -> list[tuple[bytes, bytes]]:
-        """Return what was published since the last call: channel and message."""
-        self._news.sendall(hiredis.pack_command(("PING",)))
-        found: list[tuple[bytes, bytes]] = []
-        while (reply := self._next(self._news, self._heard))[0] != b"pong":
-            found.append((reply[2], reply[3]))
-        return found
+    def run(self, *commands: Sequence[Any]) -> list[Any]:
+        """Run scripts and commands that answer with numbers, and add to `news` what was published."""
+        self._hearing.sendall(_packed([*commands, ["ECHO", "."]]))  # published or not, the echo comes last
+        replies: list[Any] = []
+        while not replies or replies[-1] != b".":
+            reply = self._next(self._hearing, self._heard)
+            if not isinstance(reply, hiredis.PushNotification):
+                replies.append(reply)
+            elif reply[0] == b"pmessage":
+                self.news.append((reply[2], reply[3]))
+        return [_as_resp2(reply) for reply in replies[: len(commands)]]
 
     def close(self) -> None:
-        self._commands.close()
-        self._news.close()
+        self._plain.close()
+        self._hearing.close()
 
     @staticmethod
     def _connect(path: Path) -> socket.socket:
@@ -65,15 +75,21 @@ class Real:
         connection.connect(str(path))
         return connection
 
-    def _exchange(self, connection: socket.socket, reader: hiredis.Reader, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        connection.sendall(b"".join(hiredis.pack_command(tuple(command)) for command in commands))
-        return [self._next(connection, reader) for _ in commands]
-
     @staticmethod
     def _next(connection: socket.socket, reader: hiredis.Reader) -> Any:
-        while (reply := reader.gets()) is False:
+        while (reply := reader.gets()) is MISSING:
             reader.feed(connection.recv(1 << 20))
         return reply
+
+
+def _packed(commands: Sequence[Sequence[Any]]) -> bytes:
+    return b"".join(hiredis.pack_command(tuple(command)) for command in commands)
+
+
+def _as_resp2(reply: Any) -> Any:
+    if isinstance(reply, list):
+        return [_as_resp2(part) for part in reply]
+    return int(reply) or None if isinstance(reply, bool) else reply
 
 
 class Peer:
@@ -210,14 +226,16 @@ class Server:
     def _run(self, commands: list[list[bytes]]) -> list[Any]:
         """Run commands on the real server, in a transaction where there are several, and tell what their scripts published."""
         given = [self._with_time(command) for command in commands]
+        if script_of(given[-1]) is None:
+            return self.real.call(*given)
         if len(given) == 1:
             waited_for = dict.fromkeys(key for peer in self.blocked for key in peer.waits_for)
-            replies = self.real.call(given[0], *(["ZCARD", key] for key in waited_for))
+            replies = self.real.run(given[0], *(["ZCARD", key] for key in waited_for))
             self._are_filled = self._are_filled or any(replies[1:])
             replies = replies[:1]
         else:
             self._are_filled = True
-            replies = self.real.call(["MULTI"], *given, ["EXEC"])[-1]
+            replies = self.real.run(["MULTI"], *given, ["EXEC"])[-1]
             if isinstance(replies, Exception):
                 return [replies] * len(given)
             if isinstance(replies[-1], NoScriptError):
@@ -228,10 +246,10 @@ class Server:
                 first = 3 + int(command[2])
                 named = dict(zip(script.arguments, command[first:], strict=False))
                 self.executed(script.name, named, command[first + len(script.arguments) :], reply)
-        if self.subscribers and any(script is not None and script.name not in SILENT for script in map(script_of, given)):
-            for channel, message in self.real.news():
-                for hears in self.subscribers.get(channel, []):
-                    hears.answer([b"message", channel, message])
+        news, self.real.news = self.real.news, []
+        for channel, message in news:
+            for hears in self.subscribers.get(channel, []):
+                hears.answer([b"message", channel, message])
         return list(replies)
 
     def _with_time(self, command: list[bytes]) -> list[bytes]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.simulation.server import Real
 
+pytestmark = pytest.mark.timeout(300)  # the long ones take some ten seconds
+
 SEEDS = 40
 AT_A_TIME = 5
 

@@ -208,7 +208,6 @@ class World:
         """Live through the history, and clear it away."""
         begun_s = time.perf_counter()
         self.server.real.call(["FLUSHALL"], ["SCRIPT", "FLUSH"])
-        self.server.real.news()
         log = logging.getLogger("angelrt")
         log.addHandler(self.history)
         log.propagate = False
