@@ -56,10 +56,10 @@ MUTANTS: Final = (
         "  if codes[i] == 0 and children > 0 then accepted_children[#accepted_children + 1] = { children_first, children_last } end\n",
     ),
     Mutant(
-        "a job that comes back wakes nobody",
+        "a job that is to be tried again wakes nobody",
         "lua/settle.lua",
-        "for q, list in pairs(ready) do\n  wake(queues[q])",
-        "for q, list in pairs(ready) do",
+        "  if not (head and tonumber(head) <= heads[q]) then wake(queues[q]) end\n",
+        "",
     ),
     Mutant("a due job wakes nobody", "lua/tick.lua", "if queue.moved or", "if"),
     Mutant("a send wakes nobody", "lua/_moves.lua", "if place.is_claimable or #place.expires > 0 or is_first then wake(queue) end", ""),

@@ -49,10 +49,10 @@ class Probes:
         await self._run(runtime, "batch", ["ok"], [1.3], delay=1.3)
 
     async def _retry(self, runtime: Runtime[Any]) -> None:
-        await self._run(runtime, "work", ["retry 1.2", "ok"], [0, 1.2])
+        await self._run(runtime, "work", ["retry 0.5", "ok"], [0, 0.5])
 
     async def _snooze(self, runtime: Runtime[Any]) -> None:
-        await self._run(runtime, "batch", ["snooze 0.8", "ok"], [0, 0.8])
+        await self._run(runtime, "batch", ["snooze 0.4", "ok"], [0, 0.4])
 
     async def _children(self, runtime: Runtime[Any]) -> None:
         before = set(self._world.application.started)
