@@ -69,7 +69,7 @@ MUTANTS: Final = (
         "if #ended > 0 then moves().take_back_expired(queue, ended, now, counts) end",
         "",
     ),
-    Mutant("a gate lets everybody through", "lua/_gates.lua", "if gate then return 'gate', gate, at end", ""),
+    Mutant("a gate lets everybody through", "lua/_gates.lua", "if gate then return 'gate', gate, at, lane end", ""),
     Mutant(
         "a freed gate is not marked",
         "lua/_gates.lua",
