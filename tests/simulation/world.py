@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from angelrt import Runtime
-from angelrt.keys import Keys
+from angelrt.keys import QUEUE_KEYS, Keys
 from tests.simulation import seams
 from tests.simulation.actors import AT_A_TIME, QUEUES, Application
 from tests.simulation.history import History
@@ -158,10 +158,8 @@ class World:
         return [*self.workers, *self.clients]
 
     def _is_at_rest(self) -> bool:
-        ended = self._seen.keys
-        pending = [ended.key("runs")]
-        places = [key for queue in QUEUES for key in self._seen.keys.queue(queue)[:4]]
-        counts = self.server.real.call(*(["HLEN", key] for key in pending), *(["ZCARD", key] for key in places))
+        waiting = [key for queue in QUEUES for key in self._seen.keys.queue(queue)[: QUEUE_KEYS.index("opens")]]
+        counts = self.server.real.call(["HLEN", self._seen.keys.key("runs")], *(["ZCARD", key] for key in waiting))
         return not any(counts) and all(client.is_done for client in self.clients)
 
     async def _until(self, limit_s: float, is_true: Any, what: str) -> bool:
