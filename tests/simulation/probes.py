@@ -15,6 +15,7 @@ AT_ONCE_S: Final = 0.2
 """Some round trips of the simulated network at its slowest in quiet times; a block lasts a whole second."""
 ARRIVED_S: Final = 2.0
 """After this, what was sent in restless times has arrived, and whoever lost a connection has a new one."""
+PROBES_S: Final = 60.0
 QUIET_S: Final = 20.0
 """After this, whoever has a connection that died in silence has noticed: a reply is waited for 6 s, a subscription for 10 s."""
 
@@ -33,8 +34,11 @@ class Probes:
         process = Process("probe")
         task = self._world.loop.spawn(process, self._take())
         self._world.started(process, task)
-        await asyncio.wait([task])
-        task.result()
+        done, _ = await asyncio.wait([task], timeout=PROBES_S)
+        if not done:
+            self._world.history.problem(f"not within {PROBES_S:g} s: an idle fleet has done {self._kinds}")
+        elif (error := task.exception()) is not None:
+            self._world.history.problem(f"a probe broke: {error!r}")
 
     async def _take(self) -> None:
         async with self._world.runtime() as runtime:

@@ -148,6 +148,8 @@ class World:
         if not await self._until(REST_S, self._is_at_rest, "everything that was sent has ended and its senders have heard of it"):
             return
         await Probes(self, plan.probes).take()
+        if self.history.problems:
+            return
         await self._idle()
         for worker in self.workers:
             worker.stop.set()
