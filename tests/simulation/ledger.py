@@ -80,6 +80,7 @@ class Ledger:
     problem: Callable[[str], None]
     limits: dict[str, int]
     leases: dict[str, list[Lease]] = field(default_factory=dict)
+    claims: dict[str, set[str]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
     children: set[str] = field(default_factory=set)
     refused_children: set[str] = field(default_factory=set)
@@ -111,6 +112,18 @@ class Ledger:
             lease_ms = float(named["lease_ms"])
             lease = Lease(token, worker, gates, self.now_s(), lease_ms / 1000, math.floor(now_ms + lease_ms))
             self._lease(job_id.decode(), lease)
+        self._check_repeated(token, worker, {job_id.decode() for job_id in reply[4::5]})
+
+    def _check_repeated(self, token: str, worker: str, answered: set[str]) -> None:
+        """A claim that is sent again is answered with what its token holds; only one that was overtaken by its own repetition is not."""
+        held = self.claims.setdefault(token, set())
+        process = self.processes.get(worker)
+        is_overtaken = any(fault.process is process and "request late" in fault.name for fault in self.faults)
+        for job_id in sorted(held - answered):
+            lease = self.leases[job_id][-1]
+            if lease.token == token and lease.is_valid(self.now_ms()) and not is_overtaken:
+                self.problem(f"job {job_id}: the claim {token} was sent again, and is not told that it holds the job")
+        held |= answered
 
     def _lease(self, job_id: str, lease: Lease) -> None:
         earlier = self.leases.setdefault(job_id, [])

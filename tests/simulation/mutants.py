@@ -76,12 +76,6 @@ MUTANTS: Final = (
         "        holders[#holders + 1] = member\n        mark_open(queue, gate.lane, now)",
         "        holders[#holders + 1] = member",
     ),
-    Mutant(
-        "a cancelled run that is tried again waits on",
-        "lua/settle.lua",
-        "elseif not ended[verdict] and is_asked_to_stop(flow) then",
-        "elseif false then",
-    ),
     Mutant("leases are never renewed", "worker/lease.py", "self._renew(link)\n            except", "pass\n            except"),
     Mutant(
         "the lease thread does not survive a lost connection", "worker/lease.py", "except LinkLost as error:", "except KeyError as error:"
