@@ -147,7 +147,8 @@ class Ledger:
     def _account_for(self, job_id: str, lost: Lease) -> None:
         """A lease that was lost must have a cause that has a name."""
         process, since_s = self.processes.get(lost.worker), lost.claimed_s - BEFORE_S
-        suffered = [fault for fault in self.faults if fault.process in (None, process) and fault.from_s + fault.weight_s >= since_s and fault.weight_s]
+        suffered = [fault for fault in self.faults if fault.process in (None, process) and fault.weight_s]
+        suffered = [fault for fault in suffered if fault.from_s + fault.weight_s >= since_s]
         if suffered and sum(fault.weight_s for fault in suffered) >= lost.lease_s * 2 / 3 - RENEWED_S:
             self.counts[f"lost by {max(suffered, key=lambda fault: fault.weight_s).name.partition(' jump')[0]}"] += 1
         else:

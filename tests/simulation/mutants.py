@@ -84,8 +84,9 @@ MUTANTS: Final = (
     Mutant(
         "verdicts are not written again",
         "worker/settle.py",
-        "        except RedisFull as error:",
-        "        except Exception as error:\n            return\n        except RedisFull as error:",
+        "            codes = await self._store.settle(self._worker, batch)\n        except RedisFull as error:",
+        "            codes = await self._store.settle(self._worker, batch, deadline_s=0)\n"
+        "        except __import__('angelrt').RedisUnavailable:\n            return\n        except RedisFull as error:",
     ),
     Mutant("a group commit that failed is taken for done", "group_commit.py", "future.set_exception(error)", "future.set_result([1])"),
     Mutant(
