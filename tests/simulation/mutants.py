@@ -88,7 +88,6 @@ MUTANTS: Final = (
         "            codes = await self._store.settle(self._worker, batch, deadline_s=0)\n"
         "        except __import__('angelrt').RedisUnavailable:\n            return\n        except RedisFull as error:",
     ),
-    Mutant("a group commit that failed is taken for done", "group_commit.py", "future.set_exception(error)", "future.set_result([1])"),
     Mutant(
         "a send returns before it is stored",
         "client.py",
@@ -96,12 +95,6 @@ MUTANTS: Final = (
         "        asyncio.ensure_future(self._sends.submit([job]))\n        job_id, created = job.id, True",
     ),
     Mutant("news that was missed is not asked for", "inbox.py", "            self._on_news(None)\n", ""),
-    Mutant(
-        "a subscription is awaited for ever",
-        "inbox.py",
-        "await connection.read_response(timeout=SILENCE_S) is None:",
-        "await connection.read_response() is None:",
-    ),
     Mutant("a connection that is silent is waited for", "link.py", "        if left_s <= 0:", "        if False:"),
     Mutant(
         "a worker that leaves keeps what it holds",
@@ -109,7 +102,6 @@ MUTANTS: Final = (
         "await self._client.store.expire_worker(self.id, self.queues, died=False, deadline_s=FLUSH_WAIT_S)",
         "pass",
     ),
-    Mutant("dead workers are never struck off", "worker/housekeeping.py", "                await self.strike_dead_workers()\n", ""),
     Mutant("claims go on without a pause", "worker/claim.py", "block=not self.more and not was_full", "block=False"),
 )
 
