@@ -61,7 +61,7 @@ MUTANTS: Final = (
         "  if not (head and tonumber(head) <= heads[q]) then wake(queues[q]) end\n",
         "",
     ),
-    Mutant("a due job wakes nobody", "lua/tick.lua", "if queue.moved or", "if"),
+    Mutant("a due job wakes nobody", "lua/_moves.lua", "    if wakes and #due + #ended > 0 then wake(queue) end\n", ""),
     Mutant("a send wakes nobody", "lua/_moves.lua", "if place.is_claimable or #place.expires > 0 or is_first then wake(queue) end", ""),
     Mutant(
         "leases that ran out are not taken back",
