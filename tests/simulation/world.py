@@ -201,6 +201,9 @@ class World:
             self.history.problem(found)
         for job_id in sorted(self._sent - state.jobs.keys()):
             self.history.problem(f"job {job_id} was sent, and is not there")
+        last = [worker.process for worker in self.workers]
+        for name in sorted(state.beats.keys() & {name for name, process in self.ledger.processes.items() if process in last}):
+            self.history.problem(f"worker {name} has left, and the register still shows it")
         if state.held:
             self.history.problem(f"the workers have left, and {len(state.held)} jobs are leased")
         for client in self.clients:
