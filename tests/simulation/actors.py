@@ -25,9 +25,12 @@ class Started(NamedTuple):
 class Application:
     """Declares the actors of one history, and notes their calls."""
 
-    def __init__(self, now_s: Callable[[], float], note: Callable[[str], None], pause: Callable[[float], Any]) -> None:
+    def __init__(
+        self, now_s: Callable[[], float], note: Callable[[str], None], pause: Callable[[float], Any], die: Callable[[str], None]
+    ) -> None:
         self.now_s = now_s
         self.note = note
+        self.die = die
         self.started: dict[str, list[float]] = {}
         self.ended: dict[str, float] = {}
         self.group = Actors()
@@ -66,6 +69,9 @@ class Application:
                 case "children":
                     for child in range(int(value)):
                         context.send(self.child.message(child))
+                case "die":
+                    self.die(context.job.id)
+                    await asyncio.Future()
                 case _:
                     pass
             return self._end(context.job.id, key) + filler

@@ -10,14 +10,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from angelrt.views import read_run
+from angelrt.views import deaths_of, read_run
+from tests.simulation.deaths import Deaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from angelrt.views import Run
     from tests.simulation.loop import Process
 
 RUN_FIELDS: Final = 11
+REPLY_HEAD: Final = 4
 JOB_FIELDS: Final = 6
 ENDS: Final = "cfgk"
 WORDS: Final = {"c": "completed", "f": "failed", "g": "failed", "k": "cancelled"}
@@ -39,8 +42,11 @@ class Lease:
     claimed_s: float
     lease_s: float
     until_ms: float
+    deaths: int = 0
+    attempts: int = 0
     verdict: str = ""
     is_struck: bool = False
+    is_struck_early: bool = False
     has_lapsed: bool = False
 
     def is_valid(self, now_ms: float) -> bool:
@@ -61,6 +67,11 @@ class Fault:
     def may_be_silent(self) -> bool:
         """Whether a connection may be dead for a while without anybody knowing."""
         return any(word in self.name for word in ("silence", "greeting", "late", "cut off"))
+
+    @property
+    def has_length(self) -> bool:
+        """Whether it lasts until its end; a jump of the clock happens at once."""
+        return not self.name.startswith("clock jump")
 
     @property
     def weight_s(self) -> float:
@@ -88,6 +99,11 @@ class Ledger:
     faults: list[Fault] = field(default_factory=list)
     processes: dict[str, Process] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    lease_ms: float = math.inf
+    deaths: Deaths = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deaths = Deaths(self.problem, counts=self.counts)
 
     def clock_jumps(self) -> None:
         """What has run out by the clock as it was may have been taken back, whatever the clock will say."""
@@ -107,28 +123,38 @@ class Ledger:
 
     def _read_claim(self, named: dict[str, bytes], _: list[str], reply: list[Any]) -> None:
         token, worker, now_ms = named["token"].decode(), named["worker"].decode(), self.now_ms()
-        for job_id, run in zip(*(iter(reply[4 + first :: 5]) for first in (0, 4)), strict=True):
-            gates = tuple(item[1:] for item in read_run(run).flow.split(",") if item[0] == "c")
-            lease_ms = float(named["lease_ms"])
-            lease = Lease(token, worker, gates, self.now_s(), lease_ms / 1000, math.floor(now_ms + lease_ms))
-            self._lease(job_id.decode(), lease)
-        self._check_repeated(token, worker, {job_id.decode() for job_id in reply[4::5]})
+        self.lease_ms = float(named["lease_ms"])
+        for job_id, stored in zip(*(iter(reply[REPLY_HEAD + first :: 5]) for first in (0, 4)), strict=True):
+            run = read_run(stored)
+            gates = tuple(item[1:] for item in run.flow.split(",") if item[0] == "c")
+            until_ms = math.floor(now_ms + self.lease_ms)
+            lease = Lease(token, worker, gates, self.now_s(), self.lease_ms / 1000, until_ms, deaths_of(run.flow), run.attempts)
+            self._lease(job_id.decode(), lease, run)
+        self._check_repeated(token, worker, {job_id.decode() for job_id in reply[REPLY_HEAD::5]})
+        if len(reply) > REPLY_HEAD and not self._is_overtaken(worker):
+            last = {job_id: leases[-1] for job_id, leases in self.leases.items()}
+            held = {job_id: one for job_id, one in last.items() if one.worker == worker and one.is_valid(now_ms)}
+            self.deaths.check_apart(worker, held)
 
     def _check_repeated(self, token: str, worker: str, answered: set[str]) -> None:
         """A claim that is sent again is answered with what its token holds; only one that was overtaken by its own repetition is not."""
         held = self.claims.setdefault(token, set())
-        process = self.processes.get(worker)
-        is_overtaken = any(fault.process is process and "request late" in fault.name for fault in self.faults)
+        is_overtaken = self._is_overtaken(worker)
         for job_id in sorted(held - answered):
             lease = self.leases[job_id][-1]
             if lease.token == token and lease.is_valid(self.now_ms()) and not is_overtaken:
                 self.problem(f"job {job_id}: the claim {token} was sent again, and is not told that it holds the job")
         held |= answered
 
-    def _lease(self, job_id: str, lease: Lease) -> None:
+    def _is_overtaken(self, worker: str) -> bool:
+        process = self.processes.get(worker)
+        return any(fault.process is process and "request late" in fault.name for fault in self.faults)
+
+    def _lease(self, job_id: str, lease: Lease, run: Run) -> None:
         earlier = self.leases.setdefault(job_id, [])
         last = earlier[-1] if earlier else None
         if last is not None and last.token == lease.token:
+            last.deaths, last.attempts = lease.deaths, lease.attempts  # a claim that is sent again may lease anew what it has lost
             return
         self.counts["deliveries"] += 1
         if last is not None and last.is_valid(self.now_ms()):
@@ -137,6 +163,7 @@ class Ledger:
             self.problem(f"job {job_id} is leased after it has ended")
         if last is not None and not last.verdict:
             self._account_for(job_id, last)
+        self.deaths.check_lease(job_id, lease, last, run)
         earlier.append(lease)
         for gate in lease.gates:
             held = sum(gate in one.gates and one.is_valid(self.now_ms()) for leases in self.leases.values() for one in leases[-1:])
@@ -147,6 +174,9 @@ class Ledger:
     def _account_for(self, job_id: str, lost: Lease) -> None:
         """A lease that was lost must have a cause that has a name."""
         process, since_s = self.processes.get(lost.worker), lost.claimed_s - BEFORE_S
+        if lost.is_struck_early:  # what the strike was for has been looked at
+            self.counts["lost by a strike"] += 1
+            return
         suffered = [fault for fault in self.faults if fault.process in (None, process) and fault.weight_s]
         suffered = [fault for fault in suffered if fault.from_s + fault.weight_s >= since_s]
         if suffered and sum(fault.weight_s for fault in suffered) >= lost.lease_s * 2 / 3 - RENEWED_S:
@@ -174,6 +204,8 @@ class Ledger:
             after += children * JOB_FIELDS
             if verdict != "n":
                 self._settle(job_id, token, verdict, code, names)
+                if code == 1 and job_id in self.leases:
+                    self.deaths.check_verdict(job_id, verdict, rest[at + 9], self.leases[job_id], self.processes.get)
             elif code == 1 and not self._is_current(job_id, token):
                 self.problem(f"job {job_id}: a note under the void token {token} was accepted")
 
@@ -195,12 +227,20 @@ class Ledger:
         elif not lease.verdict:
             self.problem(f"job {job_id}: the verdict {verdict} under {token} is said to be written before, and was not")
 
+    def _read_beat(self, named: dict[str, bytes], _: list[str], reply: bytes) -> None:
+        self.deaths.beats[named["worker"].decode()] = float(reply)
+
     def _read_expire_worker(self, named: dict[str, bytes], _: list[str], reply: int) -> None:
+        worker, is_death = named["worker"].decode(), named["how"] == b"l"
         if reply >= 0:
+            is_early = is_death and self.now_ms() - float(named["beat_ms"]) < self.lease_ms
+            self.deaths.beats.pop(worker, None)
+            if is_early:
+                self.deaths.check_strike(worker, self.processes.get(worker), self.faults, self.now_s())
             for leases in self.leases.values():
-                if leases[-1].worker == named["worker"].decode() and not leases[-1].verdict:
-                    leases[-1].is_struck = True
-                    if named["how"] == b"x":
+                if leases[-1].worker == worker and not leases[-1].verdict:
+                    leases[-1].is_struck, leases[-1].is_struck_early = True, is_early
+                    if not is_death:
                         leases[-1].verdict = "x"
 
     def _read_cancel(self, _: dict[str, bytes], rest: list[str], reply: list[int]) -> None:

@@ -76,7 +76,7 @@ MUTANTS: Final = (
         "        holders[#holders + 1] = member\n        mark_open(queue, gate.lane, now)",
         "        holders[#holders + 1] = member",
     ),
-    Mutant("leases are never renewed", "worker/lease.py", "self._renew(link)\n            except", "pass\n            except"),
+    Mutant("leases are never renewed", "worker/lease.py", "self._renew(link)\n                wait_s", "pass\n                wait_s"),
     Mutant(
         "the lease thread does not survive a lost connection", "worker/lease.py", "except LinkLost as error:", "except KeyError as error:"
     ),
@@ -102,6 +102,19 @@ MUTANTS: Final = (
         "await self._client.store.expire_worker(self.id, self.queues, died=False, deadline_s=FLUSH_WAIT_S)",
         "pass",
     ),
+    Mutant("a closed connection is no death", "worker/deaths.py", "if of == server and client not in there]", "if False]"),
+    Mutant("a worker that stands still is taken for dead", "worker/deaths.py", "if of == server and client not in there]", "]"),
+    Mutant(
+        "connections are the same after a restart",
+        "worker/deaths.py",
+        "if of == server and client not in there]",
+        "if client not in there]",
+    ),
+    Mutant("suspects run beside others", "lua/claim.lua", "'(' .. worker .. '\\1') > 0 then", "'(' .. worker .. '\\1') < 0 then"),
+    Mutant("others run beside suspects", "worker/running.py", "if self._apart or self._makes_room:", "if self._makes_room:"),
+    Mutant("a worker that has beaten since has died", "lua/_suspects.lua", "if beat > tonumber(ended) - BEAT_MS then", "if false then"),
+    Mutant("a death uses up an attempt", "lua/_suspects.lua", "if is_new then run.attempts", "if false then run.attempts"),
+    Mutant("a job is failed after two deaths", "worker/running.py", "DEATHS_MAX: Final = 3", "DEATHS_MAX: Final = 2"),
     Mutant("claims go on without a pause", "worker/claim.py", "block=not self.more and not was_full", "block=False"),
 )
 

@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 import hiredis
+from redis._parsers.helpers import parse_info
 from redis.exceptions import ConnectionError as Refused
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as TooLate
@@ -240,7 +241,8 @@ class BlockingClient:
 
     def execute_command(self, *command: Any) -> Any:
         self._wire.send(hiredis.pack_command(command))
-        return self._next()
+        reply = self._next()
+        return parse_info(reply) if command[0] == "INFO" else reply
 
     def close(self) -> None:
         self._wire.close()

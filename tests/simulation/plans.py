@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 BUSY_S: Final = 20.0
 """How long clients send and faults happen."""
+RUNS_MAX: Final = 20
+"""More than any job has."""
 STEPS: Final = ("ok", "ok", "ok", "slow 0.05", "slow 1", "slow 6", "raise", "retry 0.4", "snooze 0.7", "fail", "children 2")
 ACTORS: Final = ("work", "work", "work", "batch", "batch", "limited", "limited", "rated", "once", "thread")
 FAULTS: Final = (
@@ -47,8 +49,10 @@ def draw_plan(draw: Random) -> Plan:
     if served != set(QUEUES):
         workers[0] = workers[0]._replace(queues=QUEUES)
     clients = [_actions(draw) for _ in range(draw.randint(1, 3))]
+    if draw.random() < 0.3:
+        clients[0] += [_killer(draw) for _ in range(draw.choice((1, 1, 2)))]
     troubles = [] if draw.random() < 0.2 else sorted(_trouble(draw, lease_s) for _ in range(draw.randint(1, 6)))
-    return Plan(clients, workers, troubles, draw.sample(("send", "delay", "retry", "snooze", "children", "limited", "cancel"), 4))
+    return Plan(clients, workers, troubles, draw.sample(("send", "delay", "retry", "snooze", "children", "limited", "cancel", "death"), 4))
 
 
 def _worker(draw: Random, lease_s: float) -> WorkerPlan:
@@ -69,6 +73,12 @@ def _actions(draw: Random) -> list[Action]:
         arguments = tuple(_arguments(draw) for _ in range(draw.randint(2, 8) if many else 1))
         actions.append(Action(pause_s, "many" if many else "send", actor, arguments, _options(draw, many=many)))
     return actions
+
+
+def _killer(draw: Random) -> Action:
+    """A job that ends its worker: once, twice and then no more, or always."""
+    plan = ["die"] * draw.choice((1, 2, RUNS_MAX, RUNS_MAX))
+    return Action(draw.uniform(0, 4), "send", draw.choice(("work", "batch")), ({"plan": plan, "key": "k0"},))
 
 
 def _arguments(draw: Random) -> dict[str, Any]:

@@ -15,6 +15,8 @@ AT_ONCE_S: Final = 0.2
 """Some round trips of the simulated network at its slowest in quiet times; a block lasts a whole second."""
 ARRIVED_S: Final = 2.0
 """After this, what was sent in restless times has arrived, and whoever lost a connection has a new one."""
+AGAIN_S: Final = 2.0
+"""So soon a job of a killed worker runs again: a silence of a second, and a look each half second."""
 PROBES_S: Final = 60.0
 QUIET_S: Final = 20.0
 """After this, whoever has a connection that died in silence has noticed: a reply is waited for 6 s, a subscription for 10 s."""
@@ -87,6 +89,20 @@ class Probes:
         asked_s = self._world.loop.now_s
         outcome = await runtime.client().outcome(job.id)
         self._check(f"the cancellation of a run ({outcome[0]})", self._world.loop.now_s - asked_s, 0)
+
+    async def _death(self, runtime: Runtime[Any]) -> None:
+        world = self._world
+        if sum("a" in worker.plan.queues for worker in world.workers) < 2:
+            return
+        job = await runtime.client().send(world.application.group.registered["work"].message(plan=["slow 9", "ok"], key="probe"))
+        await asyncio.sleep(0.5)
+        process = world.ledger.processes[world.ledger.leases[job.id][-1].worker]
+        service = next(worker for worker in world.workers if worker.process is process)
+        killing = asyncio.create_task(world.troubles.kill(service, for_s=4))
+        killed_s = world.loop.now_s
+        await job.result()
+        self._check("the job of a killed worker", world.application.started[job.id][1] - killed_s, AGAIN_S)
+        await killing
 
     async def _run(self, runtime: Runtime[Any], actor: str, plan: list[str], due_s: list[float], **options: Any) -> None:
         declared = self._world.application.group.registered[actor]

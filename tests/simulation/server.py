@@ -99,6 +99,7 @@ class Peer:
         self.server = server
         self.answer = answer
         self.is_closed = False
+        self.id = server.new_id()
         self.waits_for: list[bytes] = []
         self.transaction: list[list[bytes]] | None = None
         self._received: deque[list[bytes]] = deque()
@@ -161,6 +162,7 @@ class Server:
         self._loop = loop
         self._is_serving = False
         self._are_filled = False
+        self._begin()
 
     def now_ms(self) -> float:
         return EPOCH_MS + self._loop.now_s * 1000 + self.jump_ms
@@ -172,9 +174,19 @@ class Server:
             peer.close()
 
     def start(self) -> None:
-        """Come back, with the data and without the scripts."""
+        """Come back, with the data and without the scripts, under another name."""
         self.real.call(["SCRIPT", "FLUSH"])
+        self._begin()
         self.is_down = False
+
+    def _begin(self) -> None:
+        self._run_id = f"{self.draw.getrandbits(160):040x}"
+        self._last_id = 0
+
+    def new_id(self) -> int:
+        """Return the id of a new connection: one more than the last one's since the server has started."""
+        self._last_id += 1
+        return self._last_id
 
     def accept(self, answer: Callable[[Any], None]) -> Peer:
         peer = Peer(self, answer)
@@ -205,8 +217,19 @@ class Server:
             peer.answer([b"pong", b""])
         elif name == b"TIME":
             peer.answer([b"%d" % (self.now_ms() // 1000), b"%d" % (self.now_ms() * 1000 % 1_000_000)])
+        elif name == b"INFO":
+            peer.answer(f"# Server\r\nrun_id:{self._run_id}\r\n".encode())
+        elif name == b"CLIENT":
+            peer.answer(self._about_connections(peer, command[1:]))
         else:
             peer.answer(self._run([command])[0])
+
+    def _about_connections(self, peer: Peer, words: list[bytes]) -> Any:
+        if words == [b"ID"]:
+            return peer.id
+        assert words[:2] == [b"LIST", b"ID"], f"not simulated: CLIENT {words}"
+        there = {other.id for other in self.peers}
+        return b"".join(b"id=%d name= cmd=NULL\n" % asked for asked in map(int, words[2:]) if asked in there)
 
     def serve_blocked(self) -> None:
         """Serve those who wait for keys that have a member by now, first come, first served."""

@@ -146,6 +146,8 @@ class Thread:
                 self._target()
         except Ended:
             pass
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody waits for it
+            self.loop.call_exception_handler({"message": "a thread broke", "exception": error})
         finally:
             self._is_done = True
             if not self._is_ending:

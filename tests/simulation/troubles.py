@@ -16,14 +16,13 @@ RESTART_S: Final = 0.5
 class Troubles:
     """Lets the faults of a plan happen at their time."""
 
-    def __init__(self, world: World, troubles: list[Trouble]) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._troubles = troubles
 
-    async def happen(self) -> None:
+    async def happen(self, troubles: list[Trouble]) -> None:
         """Return when the last one is over."""
         async with asyncio.TaskGroup() as happening:
-            for trouble in self._troubles:
+            for trouble in troubles:
                 happening.create_task(self._happen(trouble))
             happening.create_task(asyncio.sleep(2))
 
@@ -33,16 +32,16 @@ class Troubles:
         worker = self._world.workers[trouble.whom % len(self._world.workers)]
         match trouble.what:
             case "kill client":
-                await self._kill(self._world.clients[trouble.whom % len(self._world.clients)])
+                await self.kill(self._world.clients[trouble.whom % len(self._world.clients)])
             case "kill worker":
-                await self._kill(worker, trouble.for_s)
+                await self.kill(worker, trouble.for_s)
             case "kill all workers":
                 for one in self._world.workers:
-                    asyncio.get_running_loop().create_task(self._kill(one, trouble.for_s))
+                    asyncio.get_running_loop().create_task(self.kill(one, trouble.for_s))
                 await asyncio.sleep(trouble.for_s + 2 * RESTART_S)
             case "lose host":
                 self._world.net.cut_off[worker.process] = float("inf")
-                await self._kill(worker, trouble.for_s)
+                await self.kill(worker, trouble.for_s)
             case "stall worker":
                 worker.process.stalled_until_s = self._world.loop.now_s + trouble.for_s
                 self._world.fault("stalled", worker.process, trouble.for_s)
@@ -82,11 +81,14 @@ class Troubles:
                 world.ledger.clock_jumps()
                 world.server.jump_ms += jump_s * 1000
 
-    async def _kill(self, service: Service, for_s: float = 0) -> None:
+    async def kill(self, service: Service, for_s: float = 0, killer: str = "") -> None:
+        """Kill a process as kill -9 does, or as a job of its own does; another one is started after a while."""
         if service.process.is_dead or service.is_done:
             return
         process = service.process
-        self._world.fault("killed", process, 0)
+        self._world.fault(f"killed {killer and 'by a job'}".rstrip(), process, 0)
+        if killer:
+            self._world.ledger.deaths.killers[process] = killer
         self._world.loop.kill(process)
         for wire in [wire for wire in self._world.net.wires if wire.process is process]:
             if not self._world.net.is_cut_off(process):

@@ -9,6 +9,7 @@ import random
 import time
 import zlib
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ from tests.simulation import seams
 from tests.simulation.actors import AT_A_TIME, QUEUES, Application
 from tests.simulation.history import History
 from tests.simulation.ledger import Fault, Ledger
-from tests.simulation.loop import Hang, Loop, Process
+from tests.simulation.loop import PROCESS, Hang, Loop, Process
 from tests.simulation.network import Network
 from tests.simulation.plans import draw_plan
 from tests.simulation.probes import Probes
@@ -87,9 +88,10 @@ class World:
         self.server = Server(real, self.loop, self.draw, self.net.later)
         self.net.server = self.server
         self.ledger = Ledger(self.loop.time, self.server.now_ms, self.history.problem, {"limited:key": AT_A_TIME})
-        self.application = Application(self.loop.time, self.history.note, lambda pause_s: self.baton.current().park(pause_s))
+        self.application = Application(self.loop.time, self.history.note, lambda pause_s: self.baton.current().park(pause_s), self._die)
         self.workers: list[WorkerService] = []
         self.clients: list[ClientService] = []
+        self.troubles = Troubles(self)
         self._seen = Seen(real)
         self._tasks: list[asyncio.Task[Any]] = []
         self._processes: list[Process] = []
@@ -119,6 +121,12 @@ class World:
         self.history.note(f"FAULT {name}: {process.name if process else 'all'}, for {for_s:g} s")
         self.ledger.faults.append(Fault(name, process, self.loop.now_s, self.loop.now_s + for_s))
 
+    def _die(self, job_id: str) -> None:
+        """A job ends its process, in the next step of the loop."""
+        process = PROCESS.get()
+        service = next(worker for worker in self.workers if worker.process is process)
+        self._tasks.append(self.loop.create_task(self.troubles.kill(service, killer=job_id), context=Context()))
+
     def _executed(self, script: str, named: dict[str, bytes], rest: list[bytes], reply: Any) -> None:
         self._count_call(int(self.loop.now_s))
         who = named.get("worker", named.get("client", b"")).decode()
@@ -143,7 +151,7 @@ class World:
         self.clients = [ClientService(self, f"client{number}", actions) for number, actions in enumerate(plan.clients)]
         for service in self._services():
             service.start()
-        await Troubles(self, plan.troubles).happen()
+        await self.troubles.happen(plan.troubles)
         self.history.note("faults are over")
         if not await self._until(REST_S, self._is_at_rest, "everything that was sent has ended and its senders have heard of it"):
             return
