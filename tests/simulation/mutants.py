@@ -104,12 +104,6 @@ MUTANTS: Final = (
     ),
     Mutant("a closed connection is no death", "worker/deaths.py", "if of == server and client not in there]", "if False]"),
     Mutant("a worker that stands still is taken for dead", "worker/deaths.py", "if of == server and client not in there]", "]"),
-    Mutant(
-        "connections are the same after a restart",
-        "worker/deaths.py",
-        "if of == server and client not in there]",
-        "if client not in there]",
-    ),
     Mutant("suspects run beside others", "lua/claim.lua", "'(' .. worker .. '\\1') > 0 then", "'(' .. worker .. '\\1') < 0 then"),
     Mutant("others run beside suspects", "worker/running.py", "if self._apart or self._makes_room:", "if self._makes_room:"),
     Mutant("a worker that has beaten since has died", "lua/_suspects.lua", "if beat > tonumber(ended) - BEAT_MS then", "if false then"),

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from tests.simulation.server import Real
 
-pytestmark = pytest.mark.timeout(300)  # the long ones take some ten seconds
+pytestmark = pytest.mark.timeout(170)  # ten times what each takes where nothing else runs; after 180 s the whole run is given up
 
-SEEDS = 40
+SEEDS = 30
 AT_A_TIME = 5
 
 
@@ -43,16 +43,16 @@ def test_nothing_is_lost_repeated_or_left_waiting(real: Real, first: int) -> Non
 
 
 def test_a_seed_is_the_same_history_in_every_process(real: Real) -> None:
-    here = {seed: World(seed, real).play().digest for seed in range(3)}
+    here = {seed: World(seed, real).play().digest for seed in range(2)}
     for hash_seed in ("1", "2"):
-        command = [sys.executable, "-m", "tests.simulation", "--seeds", "3", "--digest"]
+        command = [sys.executable, "-m", "tests.simulation", "--seeds", "2", "--digest"]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         printed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=mutants.ROOT).stdout
         assert printed.splitlines() == [f"{seed} {digest}" for seed, digest in here.items()]
 
 
 def test_other_seeds_are_other_histories(real: Real) -> None:
-    assert len({World(seed, real).play().digest for seed in range(3)}) == 3
+    assert len({World(seed, real).play().digest for seed in range(2)}) == 2
 
 
 def test_a_problem_is_told_with_the_command_that_replays_it(real: Real) -> None:
