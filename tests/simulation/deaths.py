@@ -21,7 +21,7 @@ ALONE: Final = 2
 PROVEN: Final = 3
 BEATEN_MS: Final = 600
 """A worker whose last beat came so shortly before its lease was lost, or later, stood still at most."""
-CLOSING: Final = ("request", "reply", "greeting", "cut off", "clock jump")
+CLOSING: Final = ("request", "reply", "greeting", "cut off", "clock jump +")
 """Faults by which a worker may be without any connection for a second: what it sends is lost, or is not answered."""
 CLOSED_S: Final = 10.0
 """For so long at most after such a fault: a reply is waited for 5 s, and the next connection may be lost as well."""

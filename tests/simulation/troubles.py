@@ -77,7 +77,7 @@ class Troubles:
                 await asyncio.sleep(trouble.for_s)
             case _:
                 jump_s = trouble.for_s if trouble.whom % 2 else -trouble.for_s
-                world.fault(f"clock jump {jump_s:g} s", None, 60)
+                world.fault(f"clock jump {jump_s:+g} s", None, 60)
                 world.ledger.clock_jumps()
                 world.server.jump_ms += jump_s * 1000
 
