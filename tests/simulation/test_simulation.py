@@ -14,6 +14,7 @@ import pytest
 from tests.simulation import mutants
 from tests.simulation.fleet import real_server, told
 from tests.simulation.loop import Hang, Loop, Process
+from tests.simulation.server import Server
 from tests.simulation.threads import Baton
 from tests.simulation.world import World
 
@@ -63,7 +64,7 @@ def test_a_problem_is_told_with_the_command_that_replays_it(real: Real) -> None:
     assert "python -m tests.simulation 1\n" in text
 
 
-@pytest.mark.parametrize("name", ["a send wakes nobody", "a worker that leaves keeps what it holds"])
+@pytest.mark.parametrize("name", ["a send wakes nobody", "suspects run beside others"])
 def test_a_broken_package_is_noticed(name: str) -> None:
     """Two of the mutants; `python -m tests.simulation.mutants` plays them all."""
     mutant = next(mutant for mutant in mutants.MUTANTS if mutant.name == name)
@@ -73,6 +74,20 @@ def test_a_broken_package_is_noticed(name: str) -> None:
 def test_every_mutant_can_be_made() -> None:
     assert all(mutants.broken(mutant) for mutant in mutants.MUTANTS)
     assert len({mutant.name for mutant in mutants.MUTANTS}) == len(mutants.MUTANTS)
+
+
+def test_the_server_knows_its_connections_and_numbers_them_anew_after_a_restart(real: Real, loop: Loop) -> None:
+    server = Server(real, loop, random.Random(1), loop.call_later)  # noqa: S311 - a seed
+    heard: list[Any] = []
+    first, second, _ = (server.accept(heard.append) for _ in range(3))
+    second.close()
+    first.receive([[b"CLIENT", b"ID"], [b"CLIENT", b"LIST", b"ID", b"1", b"2", b"3"], [b"INFO", b"server"]])
+    assert (heard[0], [line.split()[0] for line in heard[1].splitlines()]) == (1, [b"id=1", b"id=3"])
+    server.stop()
+    server.start()
+    server.accept(heard.append).receive([[b"CLIENT", b"ID"], [b"INFO", b"server"]])
+    assert heard[3] == 1
+    assert heard[4] != heard[2]
 
 
 # -- the loop ------------------------------------------------------------------------------------------------------------------------
@@ -184,3 +199,18 @@ def test_a_thread_waits_in_virtual_time(loop: Loop) -> None:
 
     loop.run_until_complete(stops())
     assert seen == [(0, False), (2, True)]
+
+
+def test_a_thread_that_breaks_is_found(loop: Loop, uncaught: list[str]) -> None:
+    baton = Baton()
+    baton.loop = loop
+
+    def breaks() -> None:
+        raise ValueError("broken on purpose")
+
+    async def starts() -> None:
+        baton.Thread(breaks).start()
+        await asyncio.sleep(1)
+
+    loop.run_until_complete(starts())
+    assert uncaught == ["a thread broke: ValueError('broken on purpose')"]
