@@ -43,7 +43,7 @@ class Deaths:
 
     def check_strike(self, worker: str, process: Process | None, faults: Iterable[Fault], now_s: float) -> None:
         """A worker that lives is struck off before its lease is over only if its connections were really gone."""
-        if process is None or process.is_dead:
+        if process is None or process.is_dead or process.has_left:  # a beat that comes late enters again who has left
             self.counts["struck off by the connection"] += 1
             return
         own = [fault for fault in faults if fault.process in (None, process)]

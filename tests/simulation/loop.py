@@ -31,6 +31,7 @@ class Process:
         self.name = name
         self.skew_s = skew_s
         self.is_dead = False
+        self.has_left = False
         self.stalled_until_s = 0.0
         self.ready: deque[asyncio.Handle] = deque()
 

@@ -93,6 +93,7 @@ class WorkerService(Service):
                 if broken.done():
                     self.world.history.problem(f"a loop of the worker broke: {worker.failure!r}")
                 broken.cancel()
+        process.has_left = True
         self.world.history.note("has stopped")
 
 

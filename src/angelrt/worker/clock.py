@@ -25,6 +25,8 @@ log = logging.getLogger("angelrt.worker")
 ASK_AGAIN_S: Final = 0.5
 """A run that swallowed its cancellation is asked again after this."""
 REFUSED_PAUSE_S: Final = 1.0
+SLACK_MS: Final = 5
+"""By so much the server's time as learnt from two replies may differ, and nothing is made of it."""
 
 
 class DueLoop:
@@ -35,6 +37,7 @@ class DueLoop:
         self._store = store
         self._queues = queues
         self._due_ms = math.inf
+        self._waits_until_s = math.inf
         self._sooner = asyncio.Event()
 
     def due(self, due_ms: float) -> None:
@@ -42,12 +45,16 @@ class DueLoop:
         if 0 <= due_ms < self._due_ms:
             self._due_ms = due_ms
             self._sooner.set()
+        # What is due may be so sooner than it seemed: a reply that was read late has told a time that was over.
+        elif self._due_ms - self._store.server_ms() < (self._waits_until_s - time.monotonic()) * 1000 - SLACK_MS:
+            self._sooner.set()
 
     async def run(self) -> None:
         """Tick until cancelled."""
         while True:
             self._sooner.clear()
             wait_s = (self._due_ms - self._store.server_ms()) / 1000
+            self._waits_until_s = time.monotonic() + wait_s
             if wait_s > 0:
                 await _wait(self._sooner, wait_s)
                 continue
