@@ -88,6 +88,24 @@ async def test_what_no_connection_tells_the_lease_tells(rt: Runtime[Any], store:
     assert f"worker {silent} is struck off, since it has not beaten for 15 s: 0 jobs taken back" in caplog.text
 
 
+async def test_a_clock_that_was_set_back_and_not_looked_at_since_makes_nobody_dead(
+    rt: Runtime[Any], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deaths, "TRUST_S", 1e-9)
+    worker = await register(rt, store, silent_ms=500)
+    loop = DeathsLoop(store, "watcher", LEASE_MS)
+    for _ in range(2):
+        store._offset_ms = (await _server_ms(store)) + 60_000 - time.monotonic() * 1000  # noqa: SLF001 - the time as known before
+        assert await loop.look() == 0
+    assert set(await registered(store)) == {worker}
+    await store.expire_worker(worker, [QUEUE], died=False)
+
+
+async def _server_ms(store: Store) -> float:
+    seconds, microseconds = await store.command("TIME")
+    return int(seconds) * 1000 + int(microseconds) / 1000
+
+
 async def test_after_a_gap_silence_proves_nothing_until_everybody_has_had_time_to_come_back(rt: Runtime[Any], store: Store) -> None:
     dead = await register(rt, store, client=NO_SUCH_CLIENT)
     loop = DeathsLoop(store, "watcher", LEASE_MS)

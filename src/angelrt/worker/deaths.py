@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from ..errors import RedisRefused, RedisUnavailable
+from ..store import SEND_DEADLINE_S
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -67,6 +68,10 @@ class DeathsLoop:
         silent = {name.decode(): float(beat_ms) for name, beat_ms in zip(found[::2], found[1::2], strict=True)}
         silent.pop(self._worker, None)
         if not silent or not is_in_touch:
+            return 0
+        await self._store.learn_time(SEND_DEADLINE_S)  # the clock may have jumped since it was last looked at
+        now_ms = self._store.server_ms()
+        if not self._keep_in_touch(now_ms):
             return 0
         infos = dict(zip(silent, await self._store.command("HMGET", names, *silent), strict=True))
         lost = [name for name, beat_ms in silent.items() if abs(now_ms - beat_ms) >= self._lease_ms]
