@@ -124,6 +124,8 @@ class Ledger:
     def _read_claim(self, named: dict[str, bytes], _: list[str], reply: list[Any]) -> None:
         token, worker, now_ms = named["token"].decode(), named["worker"].decode(), self.now_ms()
         self.lease_ms = float(named["lease_ms"])
+        if worker in self.deaths.beats:
+            self.deaths.beats[worker] = float(reply[0])  # who claims is alive
         for job_id, stored in zip(*(iter(reply[REPLY_HEAD + first :: 5]) for first in (0, 4)), strict=True):
             run = read_run(stored)
             gates = tuple(item[1:] for item in run.flow.split(",") if item[0] == "c")
@@ -233,7 +235,7 @@ class Ledger:
     def _read_expire_worker(self, named: dict[str, bytes], _: list[str], reply: int) -> None:
         worker, is_death = named["worker"].decode(), named["how"] == b"l"
         if reply >= 0:
-            is_early = is_death and self.now_ms() - float(named["beat_ms"]) < self.lease_ms
+            is_early = is_death and abs(self.now_ms() - float(named["beat_ms"])) < self.lease_ms
             self.deaths.beats.pop(worker, None)
             if is_early:
                 self.deaths.check_strike(worker, self.processes.get(worker), self.faults, self.now_s())
