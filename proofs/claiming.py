@@ -46,6 +46,7 @@ class Claiming(Rules):
         self.mark_again(d, look)
         again = self.is_more(d, look, more=more)
         d.marker = d.marker or again
+        self.hand_on(d, worker, actors)
         return Claimed(job, again)
 
     def taken_up(self, d: Draft, worker: str) -> int | None:
@@ -84,8 +85,13 @@ class Claiming(Rules):
 
     def miss(self, d: Draft, actor: str) -> None:
         """Open the lane of an actor that this worker does not have, and wake another one."""
-        d.marks.add(actor)
+        d.mark(actor)
         d.marker = True
+
+    def hand_on(self, d: Draft, worker: str, actors: frozenset[str]) -> None:
+        """Wake one more, if a lane of an actor that this worker lacks was marked since it looked last."""
+        if any(not d.is_gate(lane) and lane not in actors and (lane, worker) not in d.passed for lane in d.marks):
+            d.marker = True
 
     def lease(self, d: Draft, worker: str, job: int) -> None:
         """Give a job to a worker."""

@@ -42,7 +42,11 @@ class Call(NamedTuple):
 
 
 class Fleet(NamedTuple):
-    """A state. `line` are blocked workers, the longest waiting first; `owed` those whose marker died with the worker that had popped it."""
+    """A state. `line` are blocked workers, the longest waiting first; `owed` those who may have missed their marker.
+
+    It died with the worker that had popped it, or it came by while they were on their way to wait: then it may stop at one that lacks the
+    actor, and has handed it on before.
+    """
 
     db: int
     workers: tuple[Status, ...]
@@ -145,8 +149,7 @@ class Protocols:
         elif status == GOING:
             yield self._waits(fleet, view, index)
         elif status == BLOCKED and self.block_has_limit and (index in fleet.owed or "idle" in events):
-            is_progress = index in fleet.owed or self.world.has_rare_actors
-            yield Step(f"the wait of {name} is over", is_progress, (), lambda db, _: self._woken(fleet, db, index))
+            yield Step(f"the wait of {name} is over", index in fleet.owed, (), lambda db, _: self._woken(fleet, db, index))
         elif status.name == "run":
             yield from self._ends_run(fleet, view, index, status)
         elif status.name == "resettle":
@@ -168,12 +171,16 @@ class Protocols:
         def then(db: int, reply: Any) -> Fleet:
             job, again = reply
             after = LOOK if again else GOING
-            workers = _put(fleet.workers, index, after if job is None else Status("run", job))
-            return fleet._replace(db=db, workers=workers)
+            return self._has_claimed(fleet, db, index, after if job is None else Status("run", job))
 
-        yield Step(f"w{index} claims", True, (call,), then)
+        yield Step(f"w{index} claims", True, (call, Call("remember", (index,))) if self.world.has_rare_actors else (call,), then)
         if "lost" in self.world.events and status != RECLAIM:
-            yield self._becomes(fleet, index, RECLAIM, f"w{index} claims, its answer is lost", call, is_progress=False)
+            yield Step(f"w{index} claims, its answer is lost", False, (call,), lambda db, _: self._has_claimed(fleet, db, index, RECLAIM))
+
+    def _has_claimed(self, fleet: Fleet, db: int, index: int, status: Status) -> Fleet:
+        lacked = self.backend.view(db).marks - self.world.workers[index]
+        late = {other for other, its in enumerate(fleet.workers) if its == GOING and self.world.workers[other] & lacked}
+        return fleet._replace(db=db, workers=_put(fleet.workers, index, status), owed=fleet.owed | late)
 
     def _waits(self, fleet: Fleet, view: Db, index: int) -> Step:
         if view.marker:

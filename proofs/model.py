@@ -33,7 +33,10 @@ class Place(NamedTuple):
 
 
 class Db(NamedTuple):
-    """What a namespace holds. Jobs are numbers, by rank; `overdue` are ended leases, delayed jobs that are due, and what is too late."""
+    """What a namespace holds. Jobs are numbers, by rank; `overdue` are ended leases, delayed jobs that are due, and what is too late.
+
+    `passed` is what workers remember: the actors whose lanes were marked when a worker that lacks them looked last.
+    """
 
     places: tuple[Place, ...]
     overdue: frozenset[int]
@@ -45,6 +48,7 @@ class Db(NamedTuple):
     limits: tuple[int, ...]
     sweeping: frozenset[str]
     paused: frozenset[str]
+    passed: frozenset[tuple[str, str]]
 
 
 @dataclass
@@ -62,6 +66,7 @@ class Draft:
     limits: list[int]
     sweeping: set[str]
     paused: set[str]
+    passed: set[tuple[str, str]]
 
     def limit(self, gate: str) -> int:
         """Return the limit of a gate."""
@@ -83,11 +88,17 @@ class Draft:
         """Whether a lane is that of a gate; the others are of actors."""
         return lane in self.world.gates
 
+    def mark(self, lane: str) -> None:
+        """Mark a lane anew, so that those who lack its actor hand the marker on again."""
+        self.marks.add(lane)
+        self.passed = {(actor, worker) for actor, worker in self.passed if actor != lane}
+
     def freeze(self) -> Db:
         """Return what it has become."""
+        passed = frozenset((actor, worker) for actor, worker in self.passed if actor in self.marks)
         return Db(
             tuple(self.places), frozenset(self.overdue), frozenset(self.watched), frozenset(self.asked), frozenset(self.settled),
-            frozenset(self.marks), self.marker, tuple(self.limits), frozenset(self.sweeping), frozenset(self.paused),
+            frozenset(self.marks), self.marker, tuple(self.limits), frozenset(self.sweeping), frozenset(self.paused), passed,
         )  # fmt: skip
 
 
@@ -96,15 +107,15 @@ def empty(world: World) -> Db:
     none: frozenset[int] = frozenset()
     limits = tuple(world.limits[0] for _ in world.rules)
     places = tuple(Place("unsent") for _ in world.jobs)
-    return Db(places, none, none, none, frozenset(), frozenset(), False, limits, frozenset(), frozenset())
+    return Db(places, none, none, none, frozenset(), frozenset(), False, limits, frozenset(), frozenset(), frozenset())
 
 
 def draft(world: World, db: Db) -> Draft:
     """Return a copy to be changed."""
-    places, overdue, watched, asked, settled, marks, marker, limits, sweeping, paused = db
+    places, overdue, watched, asked, settled, marks, marker, limits, sweeping, paused, passed = db
     return Draft(
         world, list(places), set(overdue), set(watched), set(asked), set(settled), set(marks), marker, list(limits), set(sweeping),
-        set(paused),
+        set(paused), set(passed),
     )  # fmt: skip
 
 
@@ -116,7 +127,7 @@ class Rules:
     def mark_open(self, d: Draft, lane: str) -> None:
         """Whoever frees a gate marks its lane, if somebody waits there."""
         if d.waiters(lane):
-            d.marks.add(lane)
+            d.mark(lane)
             d.marker = True
 
     def leave(self, d: Draft, job: int) -> None:
@@ -261,6 +272,7 @@ class Rules:
         """Take a pause back, and mark what may proceed then."""
         d.paused.discard(what)
         if what == "q":
+            d.passed.clear()
             d.marker = True
         else:
             self.mark_open(d, what[1:])

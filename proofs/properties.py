@@ -79,14 +79,9 @@ def is_held(d: Draft, job: int, actors: frozenset[str]) -> bool:
 
 
 def _claimable(d: Draft) -> Iterator[tuple[int, ...]]:
-    """For each worker, the jobs of which it must hear: by the marker, from a worker that is awake, or since a time has come.
-
-    A job of an actor that not all workers have is left out: the one who pops the marker may lack it, and then the limit of the other's
-    block is what ends its wait.
-    """
-    common = frozenset[str].intersection(*d.world.workers)
+    """For each worker, the jobs of which it must hear: by the marker, from a worker that is awake, or since a time has come."""
     for actors in d.world.workers:
-        waiting = [j for j, place in enumerate(d.places) if place.state in WAITING and d.world.jobs[j].actor in common]
+        waiting = [j for j, place in enumerate(d.places) if place.state in WAITING]
         yield tuple(j for j in waiting if not is_held(d, j, actors))
 
 
@@ -111,7 +106,7 @@ def _over_limit(d: Draft) -> Iterator[str]:
 def wrong_step(world: World, before: Db, call: Call, after: Db, reply: Any) -> Iterator[str]:
     """Name what is wrong with a call: a grant over the limit, a settle without a lease, a claim that wakes for nothing."""
     if call.verb == "claim":
-        yield from _wrong_claim(world, before, after, reply)
+        yield from _wrong_claim(world, before, call.arguments[0], after, reply)
     if call.verb in ("settle", "renew") and before.places[call.arguments[1]] != ("leased", f"w{call.arguments[0]}") and before != after:
         yield f"no fence: {call.verb} changed something without a lease"
     for job, (old, new) in enumerate(zip(before.places, after.places, strict=True)):
@@ -133,7 +128,7 @@ def differences(rules: Claiming, world: World, before: Db, call: Call, after: Db
         yield f"not as the model: {call.verb}{call.arguments} answers {reply}, in the model {answer}"
 
 
-def _wrong_claim(world: World, before: Db, after: Db, reply: Any) -> Iterator[str]:
+def _wrong_claim(world: World, before: Db, index: int, after: Db, reply: Any) -> Iterator[str]:
     d = draft(world, after)
     job, again = reply
     if job is not None and before.places[job] != after.places[job]:
@@ -141,7 +136,9 @@ def _wrong_claim(world: World, before: Db, after: Db, reply: Any) -> Iterator[st
             if len(d.holders(gate)) > d.limit(gate):
                 yield f"over the limit: job {job} was granted, {d.holders(gate)} hold gate {gate}"
     is_same = before._replace(marker=after.marker) == after
-    if job is None and is_same and (again or (after.marker and not before.marker)):
+    lacked = {lane for lane in before.marks if not d.is_gate(lane)} - world.workers[index]
+    is_news = any((actor, f"w{index}") not in before.passed for actor in lacked)
+    if job is None and is_same and (again or (after.marker and not before.marker and not is_news)):
         yield "busy loop: a claim that changed nothing asks for another one"
 
 

@@ -91,6 +91,7 @@ def _ends(_rules: Claiming, d: Draft, job: int) -> object:
 
 def _die(rules: Claiming, d: Draft, index: int) -> object:
     d.places = [Place("leased", GHOST) if place == ("leased", f"w{index}") else place for place in d.places]
+    d.passed = {(actor, worker) for actor, worker in d.passed if worker != f"w{index}"}
     return _forget(rules, d, index)
 
 
@@ -98,6 +99,12 @@ def _forget(_rules: Claiming, d: Draft, index: int) -> object:
     d.settled = {(job, worker) for job, worker in d.settled if worker != f"w{index}"}
 
 
+def _remember(_rules: Claiming, d: Draft, index: int) -> object:
+    lacked = {lane for lane in d.marks if not d.is_gate(lane)} - d.world.workers[index]
+    d.passed |= {(actor, f"w{index}") for actor in lacked}
+
+
 _VERBS = {
     "claim": _claim, "settle": _settle, "renew": _renew, "arrive": _arrive, "pop": _pop, "ends": _ends, "die": _die, "forget": _forget,
+    "remember": _remember,
 }  # fmt: skip

@@ -10,7 +10,7 @@ from angelrt.link import Link, LinkLost
 from angelrt.store import Lease, NewJob, Store, Verdict
 
 from .model import GHOST
-from .snapshot import EMPTY, HASHES, LEASE_MS, NOW_MS, QUEUE, SETS, Snapshots, canonical, gate_name, rule_name
+from .snapshot import EMPTY, HASHES, LEASE_MS, LOOKED_MS, NOW_MS, QUEUE, SETS, Snapshots, canonical, gate_name, rule_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,13 +140,14 @@ class Bench:
         """Return what a call makes of a namespace, and its answer."""
         edit = getattr(self.snapshots, call.verb, None)
         if edit is not None:
-            arguments = [f"w{call.arguments[0]}"] if call.verb in ("die", "forget") else call.arguments
+            arguments = [f"w{call.arguments[0]}"] if call.verb in ("die", "forget", "remember") else call.arguments
             return edit(before, *arguments), None
-        write = asyncio.ensure_future(self._write(before))
+        caller = f"w{call.arguments[0]}" if call.verb == "claim" else ""
+        write = asyncio.ensure_future(self._write(self.snapshots.timed(before, caller)))
         verb = asyncio.ensure_future(getattr(self, f"_{call.verb}")(*call.arguments))
         reply = await verb
         await write
-        return await self.read(), reply
+        return self.snapshots.untimed(before, await self.read()), reply
 
     async def _write(self, keys: Snapshot) -> None:
         arguments: list[Any] = []
@@ -181,8 +182,10 @@ class Bench:
         known = "\0".join(("", *sorted(self.world.workers[index]), "")).encode()
         link = _Resending(self.store.url, self.link) if resend else self.link
         claimed = await self.store.claim(
-            link, f"w{index}", f"w{index}", queues=[QUEUE], lease_ms=LEASE_MS, capacity=1, free=1, actors=known, block=False
+            link, f"w{index}", f"w{index}", queues=[QUEUE], lease_ms=LEASE_MS, capacity=1, free=1, actors=known, block=False,
+            looked_ms=LOOKED_MS,
         )  # fmt: skip
+        assert claimed.now_ms == NOW_MS, "by this time the worker tells what it has seen"
         jobs = [self.snapshots.ids.index(one.id.decode()) for one in claimed.deliveries]
         assert len(jobs) <= 1, f"more than was asked for: {jobs}"
         return (jobs[0] if jobs else None, claimed.again)

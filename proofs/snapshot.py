@@ -1,7 +1,8 @@
 """What the keys of a namespace hold, as a value: written, read, made canonical, and seen as the model sees it.
 
 Canonical: the clock stands at one time, so that only "ended", "due" and "open" are left of times; a job that has a run counts as
-delivered before; the token of a run is its worker's name, or `old` where no worker remembers it.
+delivered before; the token of a run is its worker's name, or `old` where no worker remembers it; beside the keys there is `passed`, the
+marks of actors' lanes that a worker had seen when it looked last.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ EMPTY: Final = ("blobs", "notes", "watch", "gates", "gates_void", "unique", "uni
 """What no step of these worlds may leave anything in."""
 UNREAD: Final = ("queues", "events", "beats", "workers")
 OLD: Final = "old"
+LOOKED_MS: Final = NOW_MS - 2
+"""When a worker that claims has looked last. Marks that it had seen then are as old, those that it has not seen are newer."""
 
 Keys = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 """Each key that is not empty, with its members and their values or scores, sorted."""
@@ -100,6 +103,8 @@ class Snapshots:
         changed = {name: dict(members) for name, members in self.forget(keys, worker)}
         held = changed.get("held", {})
         changed["held"] = {member.replace(f"{worker}\0", f"{GHOST}\0"): score for member, score in held.items()}
+        passed = changed.get("passed", {})
+        changed["passed"] = {member: score for member, score in passed.items() if not member.startswith(f"{worker}\0")}
         for job, run in changed.get("runs", {}).items():
             changed["runs"][job] = run.replace(f" {worker} ", f" {GHOST} ", 1)
         return canonical(changed)
@@ -112,6 +117,34 @@ class Snapshots:
                 token, _, rest = run.partition(" ")
                 if token.lstrip(VOID) == worker:
                     changed[name][job] = token.replace(worker, OLD) + " " + rest
+        return canonical(changed)
+
+    def remember(self, keys: Keys, worker: str) -> Keys:
+        """Let a worker have looked: it has seen every mark."""
+        changed = {name: dict(members) for name, members in keys}
+        lacked = [lane for lane in self._marked_actors(changed) if self._lanes[lane] not in self.world.workers[int(worker[1:])]]
+        changed["passed"] = changed.get("passed", {}) | {f"{worker}\0{lane}": "0" for lane in lacked}
+        return canonical(changed)
+
+    def _marked_actors(self, keys: Mapping[str, Mapping[str, str]]) -> list[str]:
+        return [lane for lane, score in keys.get("opens", {}).items() if float(score) < 0]
+
+    def timed(self, keys: Keys, worker: str) -> Keys:
+        """Return what the keys are to hold when this worker calls: the marks that it has seen are older than its last look."""
+        changed = {name: dict(members) for name, members in keys}
+        passed = changed.pop("passed", {})
+        for lane in self._marked_actors(changed):
+            changed["opens"][lane] = str(-LOOKED_MS if f"{worker}\0{lane}" in passed else -LOOKED_MS - 1)
+        return canonical(changed)
+
+    def untimed(self, before: Keys, after: Keys) -> Keys:
+        """Return what a call has made of the keys: marks that it has set are news to everybody."""
+        changed = {name: dict(members) for name, members in after}
+        seen = {lane for lane in self._marked_actors(changed) if float(changed["opens"][lane]) > -NOW_MS}
+        for lane in self._marked_actors(changed):
+            changed["opens"][lane] = str(-NOW_MS)
+        passed = dict(before).get("passed", ())
+        changed["passed"] = {member: score for member, score in passed if member.partition("\0")[2] in seen}
         return canonical(changed)
 
     # -- as the model sees it --------------------------------------------------------------------------------------------------------
@@ -137,9 +170,10 @@ class Snapshots:
         sweeping = {rule for rule in self.world.rules if f"{rule_name(rule)}~" in rules}
         paused = {self._pause(field) for field in found.get("control", {})}
         watched = {index for index, job in enumerate(self.ids) if job in found.get("expires", {})}
+        passed = {(self._lanes[lane], worker) for worker, _, lane in (member.partition("\0") for member in found.get("passed", {}))}
         return Db(
             places, frozenset(overdue), frozenset(watched), frozenset(asked), frozenset(settled), frozenset(marks), "wake" in found,
-            limits, frozenset(sweeping), frozenset(paused),
+            limits, frozenset(sweeping), frozenset(paused), frozenset(passed),
         )  # fmt: skip
 
     def _pause(self, field: str) -> str:

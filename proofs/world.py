@@ -65,17 +65,20 @@ BOTH: Final = Job("x", ("A1", "B1"))
 CROSS: Final = Job("x", ("B1", "A1"))
 OTHER: Final = Job("x", ("B1",))
 RARE: Final = Job("y", ("A1",))
+FAR: Final = Job("y")
 NEXT: Final = Job("x", ("A2",))
 
 TWO_OF_ONE_KEY: Final = _world("two of one key", (ONE, ONE), "x x", "die stall cancel retry strike lost idle")
 CROSSWISE: Final = _world("crosswise", (BOTH, CROSS), "x x", "die cancel retry lost idle")
+ACTOR_OF_THE_LAST: Final = _world("an actor of the last of three", (FAR, PLAIN), "x x xy", "die")
+TWO_OF_AN_ACTOR: Final = _world("two jobs of an actor of two", (FAR, FAR), "x xy xy", "cancel q ay")
 ACTOR_OF_ONE: Final = _world("an actor of one worker", (RARE, ONE), "x xy", "die cancel retry idle ay")
 TOO_LATE: Final = _world("too late", (LATE, LATE), "x x", "die cancel idle release")
 LIMITS: Final = _world("limits", (ONE, BOTH), "x x", "die cancel limits", (1, 2))
 PAUSES: Final = _world("pauses", (ONE, PLAIN), "x x", "die retry idle q ax gA1")
 RENEWALS: Final = _world("renewals", (ONE, PLAIN), "x x", "die stall cancel renew lost again strike")
-SMALL: Final = (TWO_OF_ONE_KEY, CROSSWISE, ACTOR_OF_ONE, TOO_LATE, LIMITS, PAUSES, RENEWALS)
-"""Two jobs and two workers: what the shipped scripts are driven through."""
+SMALL: Final = (TWO_OF_ONE_KEY, CROSSWISE, ACTOR_OF_ONE, ACTOR_OF_THE_LAST, TOO_LATE, LIMITS, PAUSES, RENEWALS)
+"""Two jobs, two or three workers: what the shipped scripts are driven through."""
 
 BREAKS: Final = _world("cancelled and lost", (ONE, BOTH), "x", "cancel stall")
 """So few calls that each can be broken at each of its commands."""
@@ -87,9 +90,10 @@ LARGE: Final = (
     SWEEPS,
     THREE,
     LINE,
+    TWO_OF_AN_ACTOR,
     _world("three, crosswise", (ONE, CROSS, BOTH), "x x", "die cancel"),
     _world("three, one of a rare actor", (RARE, ONE, BOTH), "x xy", "die cancel idle"),
     _world("three that expire", (LATE, BOTH, LATE), "x x", "die idle retry"),
     _world("three workers", (ONE, ONE), "x x x", "die cancel"),
 )
-"""Three jobs, or three workers: what the model alone is driven through."""
+"""More jobs, or more of what may happen: what the model alone is driven through."""

@@ -9,6 +9,7 @@ from ..fleet import Protocols
 from ..model import Place
 from ..world import (
     ACTOR_OF_ONE,
+    ACTOR_OF_THE_LAST,
     LIMITS,
     LINE,
     PAUSES,
@@ -16,6 +17,7 @@ from ..world import (
     SWEEPS,
     THREE,
     TOO_LATE,
+    TWO_OF_AN_ACTOR,
     TWO_OF_ONE_KEY,
     World,
 )  # fmt: skip
@@ -156,6 +158,32 @@ class MissLeavesTheLaneClosed(Claiming):
         d.marker = True
 
 
+class HandsNothingOn(Claiming):
+    """A worker that lacks the actor of a lane keeps the marker."""
+
+    def hand_on(self, d: Draft, worker: str, actors: frozenset[str]) -> None:
+        pass
+
+
+class HandsOnForEver(Claiming):
+    """A worker does not remember which marks it has seen."""
+
+    def hand_on(self, d: Draft, worker: str, actors: frozenset[str]) -> None:
+        if any(not d.is_gate(lane) and lane not in actors for lane in d.marks):
+            d.marker = True
+
+
+class ResumedQueueIsNoNews(Claiming):
+    """The lanes of a queue that is resumed keep their old marks."""
+
+    def resume(self, d: Draft, what: str) -> object:
+        passed = set(d.passed)
+        super().resume(d, what)
+        if what == "q":
+            d.passed = passed
+        return None
+
+
 class LeaseEndsUnmarked(Claiming):
     """A lease that ends by itself frees its gates without a mark."""
 
@@ -249,6 +277,9 @@ MUTANTS = (
     Mutant("claim does not ask the gates", TWO_OF_ONE_KEY, SendPassesTheLine),
     Mutant("claim asks the first gate alone", THREE, OnlyTheFirstGate),
     Mutant("the lane of a missing actor gets no mark", ACTOR_OF_ONE, MissLeavesTheLaneClosed),
+    Mutant("a worker that lacks the actor does not hand the marker on", ACTOR_OF_THE_LAST, HandsNothingOn),
+    Mutant("a worker that lacks the actor hands the marker on for ever", ACTOR_OF_THE_LAST, HandsOnForEver),
+    Mutant("a queue that is resumed has no news for its lanes", TWO_OF_AN_ACTOR, ResumedQueueIsNoNews),
     Mutant("a lease that ends frees its gates without a mark", TWO_OF_ONE_KEY, LeaseEndsUnmarked),
     Mutant("a lease that ends is never taken back", TWO_OF_ONE_KEY, LeaseEndsForGood),
     Mutant("a timer moves jobs and wakes nobody", TOO_LATE, TickWakesNobody),

@@ -46,7 +46,8 @@ _SETTLE_ARGUMENTS: Final = (
 )
 
 ENQUEUE: Final = Script("enqueue", ("now_ms", "events_max"), flags="")
-CLAIM: Final = Script("claim", ("now_ms", "events_max", "worker", "token", "lease_ms", "capacity", "free", "resend", "actors"))
+_CLAIM_ARGUMENTS: Final = ("now_ms", "events_max", "worker", "token", "lease_ms", "capacity", "free", "resend", "actors", "looked_ms")
+CLAIM: Final = Script("claim", _CLAIM_ARGUMENTS)
 SETTLE: Final = Script("settle", _SETTLE_ARGUMENTS)
 SETTLE_WITH_CHILDREN: Final = Script("settle_with_children", _SETTLE_ARGUMENTS, flags="", file="settle")
 RENEW: Final = Script("renew", ("now_ms", "lease_ms"))

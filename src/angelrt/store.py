@@ -203,12 +203,12 @@ class Store:
 
     async def claim(
         self, link: Link, worker: str, token: str, *,
-        queues: Sequence[str], lease_ms: int, capacity: int, free: int, actors: bytes, block: bool,
+        queues: Sequence[str], lease_ms: int, capacity: int, free: int, actors: bytes, block: bool, looked_ms: float = 0,
     ) -> Claimed:  # fmt: skip
         """Lease up to `capacity` jobs under one token; with `block`, first wait up to a second for the marker of one of the queues.
 
         Jobs with gates come only while less than `free` are leased: claimed ahead of a slot, they would hold their gates and not run.
-        A call whose answer is lost is sent again at once with the same token and gets what that token already holds.
+        `looked_ms` is the `now_ms` of the worker's last claim. A call whose answer is lost is sent again at once and gets what it holds.
         """
         index = QueueIndex(self.keys, queues)
         wake = ["BZPOPMIN", *(self.keys.queue(queue)[5] for queue in queues), BLOCK_S]
@@ -216,7 +216,7 @@ class Store:
 
         async def attempt() -> Any:
             nonlocal resend
-            arguments = [self._now(), self._events_max, worker, token, lease_ms, capacity, free, resend, actors]
+            arguments = [self._now(), self._events_max, worker, token, lease_ms, capacity, free, resend, actors, looked_ms]
             command = self._command(scripts.CLAIM, index.keys, arguments)
             before = [wake] if block and not resend else []
             resend = 1

@@ -85,6 +85,7 @@ class Fleet:
         self.sent: list[NewJob] = []
         self.grants: list[Grant] = []
         self.asked: dict[str, Asked] = {}
+        self.looked_ms: dict[str, float] = {}
         self.batches: list[tuple[str, list[Verdict]]] = []
         self.settled: set[Lease] = set()
         self.tokens = 0
@@ -276,6 +277,7 @@ class Fleet:
         if block and marked and fate != "request lost":
             self.model.wakes.remove(marked)
         options: dict[str, Any] = {"queues": asked.queues, "lease_ms": LEASE_MS, "capacity": asked.capacity, "free": asked.free}
+        options["looked_ms"] = self.looked_ms.get(worker, 0)
         actors = "\0".join(("", *sorted(asked.known), "")).encode()
         self.guard.is_one_claim = fate != "reply lost"
 
@@ -288,6 +290,7 @@ class Fleet:
         self.link.on_loss = lambda: None
         if fate or expected is None:
             expected = claim_in_model(resend=True)
+        self.looked_ms[worker] = claimed.now_ms
         assert [delivery.id.decode() for delivery in claimed.deliveries] == expected.ids
         assert claimed[:4] == (self.clock_ms, expected.next_due_ms, expected.again, expected.missing)
         for delivery in claimed.deliveries:

@@ -54,6 +54,7 @@ class Model(Moves):
         capacity: int,
         free: int,
         known: AbstractSet[str],
+        looked_ms: float,
         resend: bool,
     ) -> Claimed:
         """Lease what is first in line; a resend answers first what the token holds already."""
@@ -66,6 +67,7 @@ class Model(Moves):
             if serving.serve(queue, worker, token, lease_ms):
                 self.wakes.add(queue)
                 again = True
+            self.hand_on(queue, known, looked_ms)
         if serving.ids:
             self.events.append(Event("claim", worker, len(serving.ids)))
         self.end_call()

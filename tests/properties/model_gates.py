@@ -10,6 +10,7 @@ from tests.properties.model_parts import Job, Limit, limit_of, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from tests.properties.model_parts import Gate
 
@@ -62,6 +63,7 @@ class Gates:
             self.paused -= {what, f"d{what}"}
             if what[0] == "q":
                 self.wakes |= {what[1:]} & self.queues
+                self.opens |= {(queue, lane): self.now_ms for queue, lane in self.opens if queue == what[1:] and not is_gate(lane)}
             else:
                 self.open_lanes(what[1:])
         else:
@@ -78,6 +80,12 @@ class Gates:
             if self.lane(queue, lane):
                 self.opens[queue, lane] = self.now_ms
                 self.wakes.add(queue)
+
+    def hand_on(self, queue: str, known: AbstractSet[str], looked_ms: float) -> None:
+        """Wake one more for each lane of an actor that this worker lacks, if it was marked since the worker looked last."""
+        if f"q{queue}" not in self.paused:
+            marks = [ms for (of, lane), ms in self.opens.items() if of == queue and not is_gate(lane) and lane not in known]
+            self.wakes |= {queue for ms in marks if looked_ms < ms <= self.now_ms}
 
     # -- what a gate says ----------------------------------------------------------------------------------------------------------
 

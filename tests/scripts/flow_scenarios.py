@@ -451,8 +451,9 @@ FLOWS: Final = (
     Scenario("renew-asked", scripts.RENEW, gates_held, renew_asked),
     Scenario("cancel-broken-off", scripts.CANCEL, ended_by_calls_that_broke_off, cancel_once_more, cancelled),
     Scenario("cancel", scripts.CANCEL, every_place, cancel_all, cancelled),
-    *(controls("pause", "qt", PAUSE), controls("pause", "qp", PAUSE), controls("resume", "qp"), controls("resume", "aodd")),
+    *(controls("pause", "qt", PAUSE), controls("pause", "qp", PAUSE), controls("resume", "qp"), controls("resume", "qq")),
     *(
+        controls("resume", "aodd"),
         controls("resume", "ga.c@q=1"),
         controls("declare", "a.c@q", "2"),
         controls("declare", "a.c@q", "1"),

@@ -37,6 +37,7 @@ class Partition:
         self.store = Store(url, Keys(namespace), retention=retention)
         self.store.clock = self._clock
         self.link = self.store.link = link or FaultyLink(url)
+        self._looked_ms: dict[str, float] = {}
         self.queues: tuple[str, ...] = ("q", "p")
         """Queues that tests use, so that the keys of one that is not registered are read and removed, too."""
 
@@ -94,9 +95,12 @@ class Partition:
         """Claim for a worker that knows some actors, without waiting for the marker; `free` is as large as `capacity` unless given."""
         known = "\0".join(("", *actors, "")).encode()
         slots = capacity if free is None else free
-        return await self.store.claim(
-            self.link, worker, under, queues=queues, lease_ms=lease_ms, capacity=capacity, free=slots, actors=known, block=False
+        claimed = await self.store.claim(
+            self.link, worker, under, queues=queues, lease_ms=lease_ms, capacity=capacity, free=slots, actors=known, block=False,
+            looked_ms=self._looked_ms.get(worker, 0),
         )  # fmt: skip
+        self._looked_ms[worker] = claimed.now_ms
+        return claimed
 
     async def claim_twice(self, capacity: int = 100, **options: Any) -> Claimed:
         """Claim, lose the answer, and let the store send the call again."""

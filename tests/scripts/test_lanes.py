@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.scripts.gated import pause, resume
 from tests.scripts.partition import LEASE_MS, START_MS, ids, job, rank, verdict
 
 if TYPE_CHECKING:
@@ -191,3 +194,103 @@ async def test_resent_claim_returns_what_it_took_from_a_lane(part: Partition) ->
     claimed = await part.claim_twice(1, actors=("rare",))
     assert ids(claimed) == ["j1"]
     assert (await part.state()).run("j1").deliveries == 1
+
+
+async def look(part: Partition, worker: str, *actors: str) -> list[str]:
+    """Claim one job a little later than the last call; answer what came."""
+    part.now_ms += 0.25
+    return ids(await part.claim(1, worker=worker, under=f"{worker}-{part.now_ms}", actors=actors))
+
+
+async def test_marker_comes_to_the_worker_that_has_the_actor_past_two_that_lack_it(part: Partition) -> None:
+    for worker, actor in (("old1", "other"), ("old2", "other"), ("new", "rare")):
+        await look(part, worker, actor)
+    await part.send(job("j1", actor="rare"))
+    for worker in ("old1", "old2"):
+        assert await part.take_marker()
+        assert await look(part, worker, "other") == []
+    assert await part.take_marker(), "new sleeps beside the job that only it can run"
+    assert await look(part, "new", "rare") == ["j1"]
+
+
+async def test_worker_hands_the_marker_on_once_for_each_mark(part: Partition) -> None:
+    for number in range(2):
+        await part.send(job(f"j{number}", actor="rare"))
+        for worker in ("old1", "old2"):
+            assert await part.take_marker()
+            await look(part, worker, "other")
+        assert await part.take_marker()
+        await look(part, "old1", "other")
+        assert not await part.take_marker(), "two that lack the actor would wake each other for ever"
+
+
+async def test_worker_that_has_the_actor_hands_nothing_on(part: Partition) -> None:
+    await part.park("j1")
+    await part.take_marker()
+    assert await look(part, "new", "rare") == ["j1"]
+    assert not await part.take_marker()
+
+
+async def test_newer_mark_of_a_known_actor_does_not_hide_that_of_a_missing_one(part: Partition) -> None:
+    await part.send(job("j1", actor="rare"))
+    await look(part, "old", "other")
+    await part.send(job("j2", actor="half"))
+    await look(part, "old", "other")
+    await part.take_marker()
+    assert await look(part, "half", "half") == ["j2"]
+    assert await part.take_marker(), "who has rare is not told"
+
+
+async def test_mark_of_one_queue_does_not_hide_that_of_another(part: Partition) -> None:
+    await part.send(job("j1", actor="rare", queue="q"), job("j2", actor="rare", queue="p"))
+    for queue in ("q", "p"):
+        part.now_ms += 1
+        await part.claim(worker="old", actors=("other",), queues=(queue,))
+        await part.take_marker(queue)
+    part.now_ms += 1
+    await part.claim(worker="next", actors=("other",), queues=("q", "p"))
+    assert [await part.take_marker(queue) for queue in ("q", "p")] == [True, True]
+
+
+async def test_claim_that_is_sent_again_hands_the_marker_on(part: Partition) -> None:
+    await part.park("j1")
+    await part.take_marker()
+    part.now_ms += 1
+    await part.claim_twice(worker="old", actors=("other",))
+    assert await part.take_marker()
+    await look(part, "old", "other")
+    assert not await part.take_marker()
+
+
+@pytest.mark.parametrize("what", ["arare", "qq"])
+async def test_resume_comes_to_the_worker_that_has_the_actor_past_one_that_lacks_it(part: Partition, what: str) -> None:
+    await part.park("j1")
+    await look(part, "old", "other")
+    await pause(part, what)
+    await look(part, "new", "rare")
+    await part.take_marker()
+    part.now_ms += 1
+    await resume(part, what)
+    assert await part.take_marker()
+    await look(part, "old", "other")  # it has waited longest
+    assert await part.take_marker(), "new sleeps beside the job that only it can run"
+
+
+async def test_nobody_is_woken_for_a_lane_of_a_paused_queue(part: Partition) -> None:
+    await part.park("j1")
+    await part.take_marker()
+    await pause(part, "qq")
+    await look(part, "old", "other")
+    assert not await part.take_marker()
+
+
+async def test_mark_from_before_the_clock_was_put_back_wakes_nobody_until_its_time(part: Partition) -> None:
+    await part.park("j1")
+    await part.take_marker()
+    part.now_ms -= 1_000
+    for _ in range(2):
+        await look(part, "old", "other")
+        assert not await part.take_marker(), "each look would ask for another one"
+    part.now_ms += 1_000
+    await look(part, "old", "other")
+    assert await part.take_marker()

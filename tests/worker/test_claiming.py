@@ -9,10 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from angelrt import Actors, Status
+from angelrt.store import Store
 from tests.worker.waiting import until
 
 if TYPE_CHECKING:
+    import pytest
+
     from angelrt import Runtime
+    from angelrt.store import Claimed
     from tests.worker.conftest import NewRuntime
 
 RESULT_S = 20
@@ -88,3 +92,25 @@ async def test_a_flood_is_run_once_each_by_several_workers(rt: Runtime[Any], new
             jobs = await rt.send_many([quick.message(number) for number in range(2_000)])
             assert await asyncio.gather(*(job.result(RESULT_S) for job in jobs)) == list(range(2_000))
     assert ran == Counter(range(2_000))
+
+
+async def test_each_claim_brings_the_time_of_the_one_before(rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    answered: list[float] = []
+    claim = Store.claim
+
+    async def noted(store: Store, *arguments: Any, looked_ms: float, **options: Any) -> Claimed:
+        asked.append(looked_ms)
+        claimed = await claim(store, *arguments, looked_ms=looked_ms, **options)
+        answered.append(claimed.now_ms)
+        return claimed
+
+    @rt.actor()
+    async def quick() -> None: ...
+
+    monkeypatch.setattr(Store, "claim", noted)
+    async with rt.worker():
+        for _ in range(3):
+            await (await quick.send()).result(RESULT_S)
+    assert len(answered) >= 3
+    assert asked[: len(answered)] == [0, *answered][: len(asked)], "it would hand on the same mark for ever, or none"

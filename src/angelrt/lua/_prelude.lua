@@ -17,6 +17,7 @@ local HISTORY_MAX = 10
 local STATS_FIELDS_MAX = 20000 -- beyond this, counters of new actors go to one field per queue
 local STATS_TTL_S = 90000      -- 25 h: gone before the ring of 26 hours comes round
 local EVENT_IDS_MAX = 8
+local ACTOR_LANE = 12          -- the length of the name of an actor's lane; no other kind of lane has it
 
 local function clock(given)
   if given ~= '' then return tonumber(given) end
@@ -149,7 +150,7 @@ local function blob_of(id, record)
 end
 
 local function lane_of(actor)
-  return string.sub(redis.sha1hex(actor), 1, 12)
+  return string.sub(redis.sha1hex(actor), 1, ACTOR_LANE)
 end
 
 local function lane_member(lane, rank, id)

@@ -1,12 +1,13 @@
 -- Move what is overdue, then lease to one worker, under one token, what is first in line in ready and in open lanes.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
--- ARGV      now_ms events_max worker token lease_ms capacity free resend actors
+-- ARGV      now_ms events_max worker token lease_ms capacity free resend actors looked_ms
+--           (looked_ms: now_ms of this worker's last claim, 0 for its first)
 -- RETURNS   now_ms, next_due_ms or -1, again (1: more is claimable; 2: suspects wait, take no more until you hold nothing), the names of
 --           missing actors met here, then per job: id queue rank record run
 -- INVARIANT a token, an entry in held and an entry in leased exist together, and so do those in holders; a call repeated with its token
 --           and resend = 1 leases nothing twice
 local now, events_max, worker, token, lease_ms = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local capacity, free, resend, actors = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9]
+local capacity, free, resend, actors, looked = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9], tonumber(ARGV[10])
 local queues = given_queues()
 
 local OPENS_MAX = 8 -- the most lanes of gates that one call looks at; the others keep their marks and their turn
@@ -201,13 +202,19 @@ local function serve(index, line)
   return full
 end
 
+local own_lanes = lazily(function()
+  local lanes = {}
+  for actor in string.gmatch(actors, '[^%z]+') do lanes[lane_of(actor)] = actor end
+  return lanes
+end)
+
 -- The lanes in which this worker may find something: those of its actors, and the gates' whose time has come, the longest open first.
 local function open_lanes(queue)
   local lanes, own = {}, {}
   queue.suspects = {}
   if queue.is_plain or call('ZCARD', queue.opens) == 0 then return lanes end
-  for actor in string.gmatch(actors, '[^%z]+') do
-    if not is_paused('a', actor) then push(own, lane_of(actor), 's' .. lane_of(actor)) end
+  for lane, actor in pairs(own_lanes()) do
+    if not is_paused('a', actor) then push(own, lane, 's' .. lane) end
   end
   local marks = #own > 0 and call('ZMSCORE', queue.opens, unpack(own)) or {}
   for i, lane in ipairs(own) do
@@ -309,6 +316,15 @@ local function serve_queue(index, live)
   return more or (#lanes > 0 and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', 0, 1) > 0)
 end
 
+-- The marker goes to whoever has waited longest. One that lacks the actor of a lane hands it on, once for each time at which the lane is
+-- marked, so that it comes to one that has the actor. A mark of the future is from before the clock was put back: its time comes.
+local function hand_on(queue)
+  if queue.is_plain or is_paused('q', queue.name) then return end
+  for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, -now, string.format('(%.8f', -looked))) do
+    if #lane == ACTOR_LANE and not own_lanes()[lane] then return wake(queue) end
+  end
+end
+
 -- What a call with this token leased before its answer was lost. Where it broke off between lease and removal, the job still waits, too;
 -- where it broke off before the token was written, the lease goes, and the job waits as before.
 local function take_up(index, id, record, run)
@@ -358,6 +374,7 @@ for index, queue in ipairs(queues) do
     again = 1
     wake(queue)
   end
+  hand_on(queue)
 end
 write_counts(STATS, counts)
 if granted_count > 0 then
@@ -365,5 +382,5 @@ if granted_count > 0 then
   for i = 1, math.min(granted_count, EVENT_IDS_MAX) do first_ids[i] = reply[REPLY_HEAD + 1 + (i - 1) * JOB_FIELDS] end
   event(EVENTS, events_max, 'claim', worker, granted_count, first_ids)
 end
-reply[1], reply[2], reply[3], reply[4] = string.format('%.3f', now), integer(next_due(queues, now)), makes_room and 2 or again, missing
+reply[1], reply[2], reply[3], reply[4] = string.format('%.8f', now), integer(next_due(queues, now)), makes_room and 2 or again, missing
 return reply

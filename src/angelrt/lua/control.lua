@@ -23,7 +23,13 @@ local function resume()
   local kind, name = string.sub(what, 1, 1), string.sub(what, 2)
   if kind == 'q' then
     for _, queue in ipairs(queues) do
-      if queue.name == name then wake(queue) end
+      if queue.name == name then
+        -- Those who lack an actor have handed the marker on for the marks that its lane had before.
+        for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, '-inf', '(0')) do
+          if #lane == ACTOR_LANE then call('ZADD', queue.opens, -now, lane) end
+        end
+        wake(queue)
+      end
     end
   elseif kind == 'a' then
     open_all(lane_of(name), -now)

@@ -59,6 +59,7 @@ class ClaimLoop:
         self._on_due = on_due
         self._link = Link(store.url, reply_timeout_s=REPLY_TIMEOUT_S + BLOCK_S)
         self._named: set[str] = set()
+        self._looked_ms = 0.0
         self.more = True
         """Whether the last claim left work behind, so that the next one need not wait for a marker."""
 
@@ -86,7 +87,9 @@ class ClaimLoop:
             free=max(self._running.free - len(self._running.queued), 0),
             actors=self._known,
             block=block,
+            looked_ms=self._looked_ms,
         )
+        self._looked_ms = claimed.now_ms
         self.more = claimed.again == 1
         if claimed.again == MAKE_ROOM:
             self._running.make_room()
