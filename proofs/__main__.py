@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from . import breaks, check, explore, prove
+from . import breaks, broken, check, explore, prove
 from .mutants.rules import MUTANTS
 from .world import LARGE, SMALL
 
@@ -13,6 +13,6 @@ if __name__ == "__main__":
     begun = time.perf_counter()
     wrong = prove.main()
     wrong += check.run((*SMALL, *LARGE), MUTANTS)
-    wrong += explore.main(()) + breaks.main()
+    wrong += explore.main(()) + breaks.main() + broken.main()
     print(f"{'sound' if not wrong else 'NOT SOUND'}, {time.perf_counter() - begun:.0f} s")
     sys.exit(min(wrong, 1))

@@ -6,6 +6,8 @@ Run as `python -m proofs.breaks`. What a script has written before it breaks sta
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +20,7 @@ from .shipped import Bench
 from .world import BREAKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from .fleet import Call
     from .model import Db
@@ -35,10 +37,12 @@ BENCHES: Final = 8
 class Breaker:
     """Breaks every call that a search has made."""
 
-    def __init__(self, backend: Shipped, url: str) -> None:
-        """Take the calls of a search."""
+    def __init__(self, backend: Shipped, url: str, *, verbs: Collection[str] = SCRIPTS, problems_max: float = math.inf) -> None:
+        """Take the calls of a search, those of some verbs; stop at so many problems."""
         self.backend = backend
         self.url = url
+        self.verbs = verbs
+        self.problems_max = problems_max
         self.broken = 0
         self.problems: dict[str, str] = {}
         """The first that was found of each verb."""
@@ -49,14 +53,14 @@ class Breaker:
         return list(self.problems.values())
 
     async def _run(self) -> None:
-        calls = iter([key for key in self.backend.known if key[1].verb in SCRIPTS])
+        calls = iter([key for key in self.backend.known if key[1].verb in self.verbs])
         await asyncio.gather(*(self._work(number, calls) for number in range(BENCHES)))
 
     async def _work(self, number: int, calls: Iterator[tuple[int, Call]]) -> None:
         link = FaultyLink(self.url)
         bench = Bench(self.backend.world, self.backend.snapshots, self.url, link, f"break{number}")
         try:
-            for db, call in calls:
+            for db, call in itertools.takewhile(lambda _: len(self.problems) < self.problems_max, calls):
                 await self._break_everywhere(bench, link, db, call)
         finally:
             await link.close()

@@ -17,7 +17,7 @@ from tests import servers
 
 from .claiming import Claiming
 from .fleet import Protocols
-from .search import Search
+from .search import FOUND_MAX, Search
 from .shipped import Shipped
 from .world import SMALL
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from .world import World
 
 
-def explore(world: World, url: str, loop: asyncio.AbstractEventLoop) -> tuple[Found, Shipped]:
-    """Search a world on a server."""
+def explore(world: World, url: str, loop: asyncio.AbstractEventLoop, *, found_max: int = FOUND_MAX) -> tuple[Found, Shipped]:
+    """Search a world on a server; stop at so many problems."""
     backend = Shipped(world, url, loop)
     try:
-        return Search(world.name, Protocols(backend), Claiming()).run(), backend
+        return Search(world.name, Protocols(backend), Claiming(), found_max=found_max).run(), backend
     finally:
         backend.close()
 

@@ -36,8 +36,9 @@ class Found:
 class Search:
     """One search; the graph stays, for what is asked of it as a whole."""
 
-    def __init__(self, name: str, fleets: Protocols, oracle: Claiming | None = None) -> None:
-        """Begin at the first state; `oracle` are rules with which each call is compared."""
+    def __init__(self, name: str, fleets: Protocols, oracle: Claiming | None = None, *, found_max: int = FOUND_MAX) -> None:
+        """Begin at the first state; `oracle` are rules with which each call is compared. Stops at so many problems."""
+        self._found_max = found_max
         self.fleets = fleets
         self.oracle = oracle
         self.backend: Backend = fleets.backend
@@ -54,7 +55,7 @@ class Search:
         begun = time.perf_counter()
         self._meet(self.fleets.first(), -1, "the beginning")
         first = 0
-        while first < len(self._order) and len(self.found.problems) < FOUND_MAX:
+        while first < len(self._order) and len(self.found.problems) < self._found_max:
             last = len(self._order)
             waves = [(at, step) for at in range(first, last) for step in self.fleets.steps(self._order[at])]
             self._take_all(waves)
@@ -68,7 +69,7 @@ class Search:
     def _take_all(self, waves: list[tuple[int, Step]]) -> None:
         self.backend.prepare({(self._order[at].db, step.calls[0]) for at, step in waves if step.calls})
         for at, step in waves:
-            if len(self.found.problems) >= FOUND_MAX:
+            if len(self.found.problems) >= self._found_max:
                 return
             self._take(at, step)
 
@@ -111,7 +112,7 @@ class Search:
                     ends.add(before)
                     rest.append(before)
         for number in range(len(self._order)):
-            if number not in ends and len(self.found.problems) < FOUND_MAX:
+            if number not in ends and len(self.found.problems) < self._found_max:
                 self._report("stuck: from here some job never ends", number, "")
 
     def _report(self, problem: str, at: int, label: str) -> None:

@@ -112,7 +112,9 @@ class Shipped:
                 after, reply = await bench.make(self._dbs[db], call)
                 self._known[db, call] = (self._number(after), reply)
 
-        await asyncio.gather(*map(work, self._benches))
+        ends = await asyncio.gather(*map(work, self._benches), return_exceptions=True)
+        for error in filter(None, ends):
+            raise error
 
     def _number(self, keys: Snapshot) -> int:
         number = self._numbers.setdefault(keys, len(self._dbs))

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 PRELUDE: Final = ("_prelude.lua", "_gates.lua", "_turns.lua", "_suspects.lua", "_moves.lua")
 
 
+def text_of(file: str) -> str:
+    """Return the text of a file in `lua`."""
+    return (resources.files("angelrt") / "lua" / file).read_text(encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Script:
     """One verb. It gets every key of the partition, then those of each queue; `flags` are of the server's `#!lua` line."""
@@ -29,8 +34,7 @@ class Script:
     @cached_property
     def source(self) -> str:
         """The whole text that the server gets: shebang, what all verbs share, verb."""
-        folder = resources.files("angelrt") / "lua"
-        texts = [(folder / name).read_text(encoding="utf-8") for name in (*PRELUDE, f"{self.file or self.name}.lua")]
+        texts = [text_of(name) for name in (*PRELUDE, f"{self.file or self.name}.lua")]
         shebang = f"#!lua flags={self.flags}" if self.flags else "#!lua"
         return "\n".join([shebang, *texts])
 

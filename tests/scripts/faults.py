@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from angelrt import scripts
 from angelrt.link import Link, LinkLost
 from angelrt.scripts import PRELUDE, as_eval
 
@@ -64,7 +64,7 @@ class BreakableScript:
     def __init__(self, script: Script) -> None:
         """Put the guard behind the `#!lua` line, and a number at each site."""
         shebang, _, body = script.source.replace("no-writes", "allow-oom", 1).partition("\n")  # the trace is written
-        prelude = "\n".join((resources.files("angelrt") / "lua" / name).read_text(encoding="utf-8") for name in PRELUDE)
+        prelude = "\n".join(map(scripts.text_of, PRELUDE))
         assert body.startswith(prelude), "a script no longer begins with the prelude"
         self._all: dict[int, Site] = {}
         self._lines = body.splitlines()
