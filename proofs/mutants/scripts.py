@@ -28,7 +28,7 @@ from ..world import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 
 class Broken(NamedTuple):
@@ -43,7 +43,7 @@ class Broken(NamedTuple):
 
 
 @contextmanager
-def applied(mutant: Broken) -> Iterator[None]:
+def applied(mutant: Broken) -> Generator[None]:
     """Let the package load the wrong text. Raises ValueError where the right one is not there exactly once."""
     right = scripts.text_of
 
