@@ -162,7 +162,9 @@ class Bench:
                 arguments += (1 + READ.index(name), "ZADD", len(flat), *flat)
         used = [*self._keys, self.store.keys.key("beats"), self.store.keys.key("workers"), self.store.keys.key("queues")]
         queues = (len(used), "ZADD", 2, 0, QUEUE)
-        (reply,) = await self.link.call(["EVAL", WRITE, len(used), *used, *arguments, *queues])
+        names = [GHOST, *(f"w{index}" for index in range(len(self.world.workers)))]
+        beats = (len(used) - 2, "ZADD", 2 * len(names), *(part for name in names for part in (NOW_MS, name)))
+        (reply,) = await self.link.call(["EVAL", WRITE, len(used), *used, *arguments, *queues, *beats])
         if isinstance(reply, Exception):
             raise reply
 

@@ -7,6 +7,7 @@ marks of actors' lanes that a worker had seen when it looked last.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from angelrt.keys import OWN_KEYS, QUEUE_KEYS
@@ -27,6 +28,8 @@ SETS: Final = ("held", "holders", "completed", "failed", "cancelled")
 EMPTY: Final = ("blobs", "notes", "watch", "gates", "gates_void", "unique", "unique_void", "schedules", "turns")
 """What no step of these worlds may leave anything in."""
 UNREAD: Final = ("queues", "events", "beats", "workers")
+DEATHS: Final = re.compile(r"d\d+")
+"""How a flow counts the deaths of a job's workers. Here every worker has beaten since, so that no job comes under suspicion."""
 OLD: Final = "old"
 LOOKED_MS: Final = NOW_MS - 2
 """When a worker that claims has looked last. Marks that it had seen then are as old, those that it has not seen are newer."""
@@ -61,7 +64,8 @@ def _run(run: str) -> str:
     token, worker, rank, _, _, _, _, flow, _ = run.split(" ", 8)
     if token.startswith(VOID):
         token, worker = VOID if token == VOID + OLD else token, OLD
-    return f"{token} {worker} {rank} 2 2 0 {NOW_MS} {flow} "
+    kept = ",".join(item for item in flow.split(",") if not DEATHS.fullmatch(item)) or "-"
+    return f"{token} {worker} {rank} 2 2 0 {NOW_MS} {kept} "
 
 
 class Snapshots:
