@@ -28,6 +28,8 @@ IN_BLOB: Final = b"\0\1"
 HASHES: Final = ("jobs", "runs", "blobs", "results", "notes", "watch", "workers", "gates", "rules", "control", "unique", "schedules")
 SCORES: Final = ("completed", "failed", "cancelled", "beats", "gates_void")
 TENANT_LANE: Final = 16
+GATE_LANE: Final = 20
+AT_GATES: Final = 10 * 2**49
 RUN_HEAD: Final = re.compile(r"^(\S+) (\S+) (\d+) (\d+) (\d+) (\d+) (\d+) (\S+) \S*$")
 
 
@@ -59,7 +61,10 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Queue:
-    """What the keys of one queue hold: scores by id, and `wake` as to whether the marker is set."""
+    """What the keys of one queue hold: scores by id, and `wake` as to whether the marker is set.
+
+    `lines` are the tenants that wait at each gate: as "id" the tenant's lane, as rank its time, at the latest.
+    """
 
     ready: dict[str, float]
     delayed: dict[str, float]
@@ -69,6 +74,7 @@ class Queue:
     wake: bool
     expires: dict[str, float]
     turns: dict[str, float]
+    lines: tuple[Waiter, ...]
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,7 @@ def problems(state: State) -> list[str]:
 
 def breaches(state: State) -> list[str]:
     """Name every breach of the invariant."""
-    return [*_misplaced(state), *_misled(state), *_unpaired(state), *_misheld(state), *_stuck(state), *_unwatched(state)]
+    return [*_misplaced(state), *_misled(state), *_mislined(state), *_unpaired(state), *_misheld(state), *_stuck(state), *_unwatched(state)]
 
 
 def lost(state: State) -> list[str]:
@@ -251,7 +257,8 @@ def _misled(state: State) -> Iterator[str]:
         for waiter in queue.lanes:
             if len(waiter.lane) == TENANT_LANE or not RUN_HEAD.match(state.runs.get(waiter.id, b"").decode()):
                 continue
-            own = {lane_of_actor(_actor(state, waiter.id))}.union(*map(lanes_of_gate, gates_of(state.flow(waiter.id))))
+            own = {lane + waiter.lane[GATE_LANE:] for gate in gates_of(state.flow(waiter.id)) for lane in lanes_of_gate(gate)}
+            own.add(lane_of_actor(_actor(state, waiter.id)))
             if deaths_of(state.flow(waiter.id)):
                 own.add(lane_of_suspects(_actor(state, waiter.id)))
             if waiter.lane not in own:
@@ -277,17 +284,48 @@ def _stuck(state: State) -> Iterator[str]:
     for info in map(orjson.loads, state.workers.values()):
         served |= {(queue, actor) for queue in info.get("queues", ()) for actor in info.get("actors", ())}
     for name, queue in state.queues.items():
-        for waiter in {one.lane: one for one in reversed(queue.lanes)}.values():
-            if waiter.lane in queue.opens:
+        for lane, waiter in first_by_lane(queue, ages=f"aging {name}" in state.rules).items():
+            if lane in queue.opens:
                 continue
             actor = _actor(state, waiter.id)
-            if waiter.lane == lane_of_suspects(actor):
+            if lane == lane_of_suspects(actor):
                 yield f"{waiter.id} waits in queue {name} to run apart, and its lane has no mark"
-            if waiter.lane == lane_of_actor(actor) and (name, actor) in served:
+            if lane == lane_of_actor(actor) and (name, actor) in served:
                 yield f"{waiter.id} waits in queue {name} for actor {actor}, which a worker knows, and its lane is not open"
             for gate in gates_of(state.flow(waiter.id)):
-                if waiter.lane in lanes_of_gate(gate) and _may_open(state, gate):
+                if lane in lanes_of_gate(gate) and _may_open(state, gate):
                     yield f"{waiter.id} waits in queue {name} for {gate.name}, which lets it through, and its lane has no mark"
+
+
+def first_by_lane(queue: Queue, *, ages: bool) -> dict[str, Waiter]:
+    """Return who comes first in each lane; at a gate where tenants wait, the first of the one whose turn it is.
+
+    Those of nobody take their place among them when the gate is next looked at: right behind the first.
+    """
+    firsts = {one.lane: one for one in reversed(queue.lanes)}
+
+    def turn(waiter: Waiter) -> tuple[int, float, str]:
+        band = 0 if ages else int(waiter.rank // 2**49)
+        lane = waiter.lane if len(waiter.lane) > GATE_LANE else f"{waiter.lane}r{band}"
+        others = [time + 1 for other, time in queue.turns.items() if other.startswith(f"{waiter.lane}t{band}")]
+        return band, queue.turns.get(lane, min(others, default=0)), lane
+
+    found: dict[str, Waiter] = {}
+    for waiter in sorted(firsts.values(), key=turn):
+        found.setdefault(waiter.lane if len(waiter.lane) < GATE_LANE else waiter.lane[:GATE_LANE], waiter)
+    return found
+
+
+def _mislined(state: State) -> Iterator[str]:
+    """A tenant who waits at a gate has its time there, and an entry in the gate's line that is no later."""
+    for name, queue in state.queues.items():
+        lines: dict[str, float] = {}
+        for one in queue.lines:
+            lines[one.lane + one.id] = min(one.rank, lines.get(one.lane + one.id, one.rank))
+        for lane in {waiter.lane for waiter in queue.lanes if len(waiter.lane) > GATE_LANE}:
+            band = int(lane[GATE_LANE + 1]) * 2**49
+            if lane not in queue.turns or lines.get(lane, AT_GATES) > queue.turns[lane] - AT_GATES + band:
+                yield f"nobody in queue {name} looks at lane {lane}: its time is {queue.turns.get(lane)}, its entry at {lines.get(lane)}"
 
 
 def _may_open(state: State, gate: Gate) -> bool:
@@ -356,5 +394,7 @@ def _event(entry: list[bytes]) -> Event:
 
 def _queue(scores: list[dict[str, float]]) -> Queue:
     ready, delayed, leased, lanes, opens, wake, expires, turns = scores
-    waiters = [Waiter(lane, float(rank), job_id) for lane, rank, job_id in (member.split("\0", 2) for member in lanes)]
-    return Queue(ready, delayed, leased, tuple(waiters), opens, bool(wake), expires, turns)
+    members = [Waiter(lane, float(rank), job_id) for lane, rank, job_id in (member.split("\0", 2) for member in lanes)]
+    waiters = tuple(one for one in members if not one.lane.endswith("~"))
+    lines = tuple(one._replace(lane=one.lane[:-1]) for one in members if one.lane.endswith("~"))
+    return Queue(ready, delayed, leased, waiters, opens, bool(wake), expires, turns, lines)

@@ -230,17 +230,30 @@ class _Finder:
 
     def _behind(self, values: list[str]) -> Reason:
         before, of = map(int, values)
-        text = f"{before} of the {of} jobs that wait there stand before it" if before else f"it is the first of {of} that wait there"
-        return Reason(kind="behind", text=text, data={"before": before, "of": of})
+        tenant = self._tenant()
+        whose = f" of tenant {tenant}" if tenant else ""
+        text = (
+            f"{before} of the {of} jobs{whose} that wait there stand before it"
+            if before
+            else f"it is the first of {of}{whose} that wait there"
+        )
+        data: dict[str, Any] = {"before": before, "of": of}
+        if tenant:
+            text += "; tenants take turns"
+            data["tenant"] = tenant
+        return Reason(kind="behind", text=text, data=data)
+
+    def _tenant(self) -> str:
+        return unquote(next((item[1:] for item in (self._run.flow if self._run else "-").split(",") if item[0] == "t"), ""))
 
     def _line(self, values: list[str]) -> Reason:
         place, of = map(int, values)
         data: dict[str, Any] = {"place": place, "of": of, "jobsPerS": self._speed, "atMs": None}
-        tenant = next((item[1:] for item in (self._run.flow if self._run else "-").split(",") if item[0] == "t"), "")
+        tenant = self._tenant()
         text = f"it is number {place} of {of} in line"
         if tenant:
-            text = f"it is number {place} of {of} in the line of tenant {unquote(tenant)}; tenants take turns"
-            data["tenant"] = unquote(tenant)
+            text = f"it is number {place} of {of} in the line of tenant {tenant}; tenants take turns"
+            data["tenant"] = tenant
         elif self._speed and not any(name in ("paused", "missing", "gate") for name, _ in self._told.facts):
             data["atMs"] = self._now_ms + place / self._speed * 1000
             text += f"; at the present {self._speed:.3g} jobs a second it begins {in_words(data['atMs'] - self._now_ms)}"

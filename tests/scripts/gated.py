@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.scripts.partition import ids, verdict
+from tests.state import GATE_LANE, TENANT_LANE, first_by_lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +147,10 @@ async def gate_problems(part: Partition) -> list[str]:
     paused = await _hash(part, "control")
     found = [*_unpaired(state, has), *_wrong_lanes(state), *_unwatched_expiry(state)]
     for name, queue in state.queues.items():
-        for where, first in _first_waiters(state, name).items():
+        for where, waiter in first_by_lane(queue, ages=f"aging {name}" in state.rules).items():
+            if len(where) != len(lane("")):
+                continue
+            first = (waiter.id, state.run(waiter.id).flow)
             why = _may_proceed(part.now_ms, where, first, has, rules, stored, paused)
             mark = queue.opens.get(where)
             if why and (mark is None or mark > part.now_ms) and why != "later":
@@ -183,7 +187,9 @@ def _wrong_lanes(state: State) -> Iterator[str]:
         for waiter in queue.lanes:
             run = state.run(waiter.id)
             actor = state.jobs[waiter.id].partition(b"\0")[0].decode()
-            if waiter.lane not in {actor_lane(actor), f"s{actor_lane(actor)}", *_own_lanes(run.flow)}:
+            own = {each + waiter.lane[GATE_LANE:] for each in _own_lanes(run.flow)}
+            own |= {actor_lane(actor), f"s{actor_lane(actor)}"}
+            if len(waiter.lane) != TENANT_LANE and waiter.lane not in own:
                 yield f"{waiter.id} stands in lane {waiter.lane} of queue {name}, which is none of its own"
             if waiter.rank != run.rank:
                 yield f"{waiter.id} stands at {waiter.rank} and its run says {run.rank}"
@@ -202,15 +208,6 @@ def _unwatched_expiry(state: State) -> Iterator[str]:
             if due and run.deliveries == 0 and queue.expires.get(job_id) != float(due):
                 yield f"{job_id} in {name} expires at {due}, and nobody watches it"
         yield from (f"{job_id} is watched for its expiry and does not wait" for job_id in queue.expires.keys() - waiting)
-
-
-def _first_waiters(state: State, queue: str) -> dict[str, tuple[str, str]]:
-    """Return id and flow of the first in each lane of a gate."""
-    found: dict[str, tuple[str, str]] = {}
-    for waiter in state.queues[queue].lanes:
-        if len(waiter.lane) > len(actor_lane("")) and waiter.lane[0] != "s":
-            found.setdefault(waiter.lane, (waiter.id, state.run(waiter.id).flow))
-    return found
 
 
 def _may_proceed(

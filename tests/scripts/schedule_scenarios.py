@@ -10,6 +10,7 @@ from tests.scripts.flow_scenarios import gates_closed, jobs_with_flows, one
 from tests.scripts.partition import job
 from tests.scripts.scenarios import FORGET_MS, HOUR_MS, Scenario, ended, nothing
 from tests.scripts.suspect_scenarios import SUSPECTS
+from tests.scripts.turn_scenarios import TURNS
 
 if TYPE_CHECKING:
     from tests.scripts.partition import Partition
@@ -105,4 +106,4 @@ SCHEDULES: Final = (
     Scenario("unschedule-pause", scripts.UNSCHEDULE, torn, pause, told),
     Scenario("unschedule-remove", scripts.UNSCHEDULE, occurrences, remove, told),
 )
-EVERY: Final = (*flow_scenarios.EVERY, *SCHEDULES, *SUSPECTS)
+EVERY: Final = (*flow_scenarios.EVERY, *SCHEDULES, *SUSPECTS, *TURNS)

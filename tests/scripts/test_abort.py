@@ -226,7 +226,7 @@ def without_marks(state: State) -> State:
 
     Neither does it hold the turns of tenants: one that had its turn in the call that broke off pays for it twice.
     """
-    return replace(state, queues={name: replace(queue, opens={}, turns={}) for name, queue in state.queues.items()})
+    return replace(state, queues={name: replace(queue, opens={}, turns={}, lines=()) for name, queue in state.queues.items()})
 
 
 def beside(broken: Any, whole: Any) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from angelrt import scripts
 from tests.scripts.gated import KEYED, OTHER, RATED, declare, gate, held, pause, rate, rated, resume, set_limit
 from tests.scripts.partition import LEASE_MS, START_MS, Partition, ids, job, on_a_partition, verdict
-from tests.state import problems
+from tests.state import GATE_LANE, first_by_lane, problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -358,8 +358,10 @@ class Mixed:
         """Explain all that waits, then claim all that can be had at this time, and compare."""
         await self.part.store.tick(self.part.queues)
         queue = (await self.part.state()).queues["q"]
-        first = {waiter.lane: waiter.id for waiter in reversed(queue.lanes)}
-        self.heads = {waiter.id: first[waiter.lane] for waiter in queue.lanes}
+        first = first_by_lane(queue, ages=False)
+        self.heads = {
+            waiter.id: first[waiter.lane if len(waiter.lane) < GATE_LANE else waiter.lane[:GATE_LANE]].id for waiter in queue.lanes
+        }
         self.ranks = queue.ready | {waiter.id: waiter.rank for waiter in queue.lanes}
         told = {name: await explain(self.part, name, *actors) for name in sorted(self.ranks)}
         leased = await self._claim_all(actors)
@@ -385,11 +387,12 @@ class Mixed:
         return "paused" in told.facts or "missing" in told.facts or opens_at < 0 or opens_at > self.part.now_ms
 
     def _is_in_turn(self, name: str, told: dict[str, Told], leased: set[str]) -> bool:
-        """Tell whether those before the job took its gate in these claims, or were held at it.
+        """Tell whether those before the job took its gate in these claims, or were held at it; with tenants, all may be before it.
 
         Of one behind a head that is held at the gate in whose lane both stand, explain has to say so.
         """
-        before = {other for other in told if self.ranks[other] <= self.ranks[name]} - leased
+        has_turns = any(",t" in f",{self.flows[other]}" for other in told)
+        before = {other for other in told if has_turns or self.ranks[other] <= self.ranks[name]} - leased
         if told[name].names == ["behind"] and "gate" in told[self.heads[name]].names and self._is_held(told[self.heads[name]]):
             before = set[str]()
         return any(self._gates(name) & self._gates(other) for other in (before | leased) - {name})

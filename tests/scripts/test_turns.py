@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import example, given
@@ -13,51 +13,14 @@ from hypothesis import strategies as st
 
 from angelrt import scripts
 from tests.scripts.gated import declare, gate, held, pause, resume
-from tests.scripts.partition import LEASE_MS, ids, job, on_a_partition, verdict
+from tests.scripts.partition import LEASE_MS, ids, on_a_partition, verdict
+from tests.scripts.tenants import BATCH, claim, jobs, send, tenants, weigh
 from tests.state import problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from angelrt.store import NewJob
     from tests.scripts.partition import Partition
-
-BATCH: Final = 500
-
-
-def jobs(tenant: str, number: int, first: int = 0, **options: Any) -> list[NewJob]:
-    """Return jobs of a tenant, named by it: `ann.0`, `ann.1`; without a tenant, they are named by `-`."""
-    flow = ",".join(filter(None, (options.pop("gates", ""), "" if tenant == "-" else f"t{tenant}")))
-    return [job(f"{tenant}.{first + n}", flow=flow, **options) for n in range(number)]
-
-
-async def send(part: Partition, *groups: Sequence[NewJob]) -> None:
-    """Send groups of jobs, one after the other."""
-    for group in groups:
-        for first in range(0, len(group), BATCH):
-            await part.send(*group[first : first + BATCH])
-            part.now_ms += 1
-
-
-def tenants(names: Iterable[str]) -> list[str]:
-    """Return whose the jobs are."""
-    return [name.partition(".")[0] for name in names]
-
-
-async def claim(part: Partition, capacity: int, **options: Any) -> list[str]:
-    """Claim under a token of its own until the call is full or nothing is left."""
-    found: list[str] = []
-    while True:
-        claimed = await part.claim(capacity - len(found), under=secrets.token_hex(4), **options)
-        found += ids(claimed)
-        if len(found) == capacity or not claimed.again:
-            return found
-
-
-async def weigh(part: Partition, tenant: str, weight: float) -> None:
-    """Declare the weight of a tenant, as a worker's start does."""
-    await declare(part, f"weight q {tenant}", f"{weight:g}")
-
 
 # -- shares --------------------------------------------------------------------------------------------------------------------------
 
@@ -285,14 +248,16 @@ async def test_tenant_behind_a_closed_gate_holds_nobody_up(part: Partition) -> N
     assert tenants(await claim(part, 20)) == ["ann"]
 
 
-async def test_jobs_that_went_through_a_gate_have_had_their_turn(part: Partition) -> None:
+async def test_jobs_that_wait_at_an_open_gate_take_their_tenants_turn(part: Partition) -> None:
     await declare(part, spec=10)
     await pause(part, f"g{gate()}")
     await send(part, jobs("ann", 10, gates=held()), jobs("ann", 50, first=10), jobs("bob", 50))
     assert Counter(tenants(await claim(part, 20))) == {"ann": 10, "bob": 10}
     await resume(part, f"g{gate()}")
-    assert Counter(tenants(await claim(part, 10))) == {"ann": 10}, "they stood in the lane of the gate, and it is open"
-    assert Counter(tenants(await claim(part, 10))) == {"bob": 10}
+    claimed = await claim(part, 10)
+    assert Counter(tenants(claimed)) == {"ann": 5, "bob": 5}
+    assert {name for name in claimed if name.startswith("ann")} == {f"ann.{n}" for n in range(5)}, "they have been in line"
+    assert Counter(tenants(await claim(part, 10))) == {"ann": 5, "bob": 5}
 
 
 async def test_tenant_whose_actor_nobody_knows_holds_nobody_up(part: Partition) -> None:

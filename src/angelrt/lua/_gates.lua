@@ -29,8 +29,9 @@ local gates = lazily(function()
     return lanes_of_rule(gate.rule) .. string.format('=%011.0f', gate.cost)
   end
 
-  local function is_gate_lane(lane)
-    return #lane == 20 -- that of an actor has 12, that of a tenant 16
+  -- The lane of the gate at which a lane is: its own, or that of a tenant there. Nil for those of actors (12 characters) and tenants (16).
+  local function gate_of_lane(lane)
+    return #lane >= 20 and string.sub(lane, 1, 20) or nil
   end
 
   local function gates_of(flow)
@@ -144,12 +145,12 @@ local gates = lazily(function()
     return limit.burst < limit.most and 0 or limit.most - tokens_taken(limit, state_of(gate), now)
   end
 
-  -- Who is first in a lane, and when it is looked at again.
+  -- Who is first in a lane, and when it is looked at again. Tenants take turns there: only who has a higher priority comes before them.
   local function crowd_of(queue, lane)
     local crowd = crowds[lane]
     if not crowd then
-      local first = has_lanes(queue) and call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1)[1]
-      local rank, id = string.match(first or '', '^[^%z]*%z(%d+)%z(.*)$')
+      local of, rank, id = string.match(first_waiter(queue, lane) or '', '^([^%z]*)%z(%d+)%z(.*)$')
+      if of and #of > #lane then rank = string.sub(of, #lane + 2, #lane + 2) * PRIORITY_STEP end
       crowd = { rank = tonumber(rank) or math.huge, id = id or '', at = tonumber(call('ZSCORE', queue.opens, lane) or math.huge) }
       crowds[lane] = crowd
     end
@@ -287,7 +288,7 @@ local gates = lazily(function()
   end
 
   return {
-    lanes_of_rule = lanes_of_rule, lane_of_gate = lane_of_gate, lane_beyond = lane_beyond, is_gate_lane = is_gate_lane, gates_of = gates_of,
+    lanes_of_rule = lanes_of_rule, lane_of_gate = lane_of_gate, lane_beyond = lane_beyond, gate_of_lane = gate_of_lane, gates_of = gates_of,
     limit_of = limit_of, state_of = state_of, tokens_taken = tokens_taken, holders_of = holders_of, first_closed = first_closed,
     look_again = look_again, take_tokens = take_tokens, enter = enter, leave = leave, mark_open = mark_open, hold_back = hold_back,
     write_states = write_states,

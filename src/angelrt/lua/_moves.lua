@@ -1,3 +1,14 @@
+-- The lane in which a job waits at a gate, that of its tenant there; and when it is looked at, if the gate opens at this time.
+local function lane_at(queue, gate, flow, rank, at, now)
+  local tenant = facts_of(flow).tenant
+  if tenant then
+    local lane, is_first = turns().lane_at(queue, gate, tenant, rank)
+    return lane, is_first and now or at
+  end
+  seen.nobody[gate] = math.min(seen.nobody[gate] or math.huge, rank)
+  return gate, at
+end
+
 -- Moves between places, each used by several verbs. The destination is written first, the source removed last.
 local moves = lazily(function()
   local LATE_MS, GRACE_MS = 2000, 10000 -- what is told of leases in spare_late
@@ -15,10 +26,11 @@ local moves = lazily(function()
     if parsed.flow ~= '-' then
       if facts_of(parsed.flow).deaths then lanes[2] = suspects().lane_of_suspects(actor_of(record)) end
       local tenant = turns().tenant_of(parsed.flow)
-      if tenant then lanes[#lanes + 1] = turns().lane_of_tenant(tenant, turns().band_of(queue, parsed.rank)) end
+      local own = tenant and turns().lane_of_tenant(tenant, turns().band_of(queue, parsed.rank)) or ''
+      if tenant then lanes[#lanes + 1] = own end
       for _, gate in ipairs(gates().gates_of(parsed.flow)) do
-        lanes[#lanes + 1] = gate.lane
-        if gate.cost > 1 then lanes[#lanes + 1] = gates().lane_beyond(gate) end
+        lanes[#lanes + 1] = gate.lane .. own
+        if gate.cost > 1 then lanes[#lanes + 1] = gates().lane_beyond(gate) .. own end
       end
     end
     for _, lane in ipairs(lanes) do
@@ -68,8 +80,8 @@ local moves = lazily(function()
     call('ZREM', queue[state], member)
     if string.sub(item, 1, 1) ~= 'o' then turns().release_unique(id, parsed.flow, 'f') end -- who replaces it takes its key over
     call('HDEL', RUNS, id)
-    local lane = state == 'lanes' and string.match(member, '^[^%z]*')
-    if lane and gates().is_gate_lane(lane) then gates().mark_open(queue, lane, now) end -- the next one may need less
+    local gate = state == 'lanes' and gates().gate_of_lane(string.match(member, '^[^%z]*'))
+    if gate then gates().mark_open(queue, gate, now) end -- the next one may need less
     return true
   end
 
@@ -217,10 +229,12 @@ local moves = lazily(function()
     local function now_ready(queue, id, priority, flow)
       local rank, place = rank_of(queue, priority, now), of(queue)
       if flow ~= '-' then
-        local _, at, lane = gates().first_closed(queue, id, flow, nil, rank, now)
-        if lane then
+        local _, at, at_gate = gates().first_closed(queue, id, flow, nil, rank, now)
+        if at_gate then
+          local lane
+          lane, at = lane_at(queue, at_gate, flow, rank, at, now)
           stand_in(queue, lane, rank, id)
-          gates().look_again(queue, lane, id, rank, at)
+          gates().look_again(queue, at_gate, id, rank, at)
           return rank
         end
         local tenant, band = turns().tenant_of(flow), turns().band_of(queue, rank)

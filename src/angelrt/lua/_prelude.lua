@@ -230,8 +230,17 @@ local function write_lanes(queue, members)
   queue.has_lanes = true
 end
 
+local function is_actor_lane(lane)
+  return #lane == 12
+end
+
+-- The first who waits for an actor or at a gate: in its lane, else in that of a tenant there, whose name goes on with a `t`.
+local function first_waiter(queue, lane)
+  return has_lanes(queue) and call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '~', 'LIMIT', 0, 1)[1] or nil
+end
+
 local function has_waiters(queue, lane)
-  return has_lanes(queue) and #call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1) > 0
+  return first_waiter(queue, lane) ~= nil
 end
 
 -- Functions that are made when they are first needed: a call that meets no gate, no tenant and nothing overdue does not pay for them.
@@ -243,8 +252,9 @@ local function lazily(make)
   end
 end
 
--- What one call has read of pauses, actors and gates; `changed` are the states of gates that are to be written.
-local seen = { paused = {}, holds = {}, changed = {}, looked = {}, weights = {} }
+-- What one call has read of pauses, actors and gates; `changed` are the states of gates that are to be written, `nobody` the first ranks of jobs
+-- without a tenant that it has put into gates' lanes.
+local seen = { paused = {}, holds = {}, changed = {}, looked = {}, weights = {}, nobody = {} }
 
 -- q, a or g and the name of a queue, actor or gate; behind a d where it is drained.
 local function is_paused(kind, name)

@@ -10,6 +10,7 @@ local now, events_max, worker, token, lease_ms = clock(ARGV[1]), ARGV[2], ARGV[3
 local capacity, free, resend, actors, looked = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9], tonumber(ARGV[10])
 local queues = given_queues()
 
+local CALLED_MAX = 250 -- the most jobs of one actor that go back in line in one call, where tenants take turns
 local OPENS_MAX = 8 -- the most lanes of gates that one call looks at; the others keep their marks and their turn
 
 local REPLY_HEAD, JOB_FIELDS = 4, 5
@@ -90,10 +91,15 @@ local function hold_back(queue, candidate, run, actor, why, lane, at, change)
   end
   -- Whoever comes after it, out of this lane or to its gate, does not pass it in this call.
   closed[lane] = closed[lane] or at
+  local is_open = seen.looked[lane]
   seen.looked[lane] = nil
   if lane == candidate.lane then return false end
+  -- In the order of turns it may come before others of its lane to whom the gate is open, since they need fewer tokens.
+  if is_open and queue.takes_turns and string.find(',' .. flow_of(run), ',r', 1, true) then at = now end
+  local own
+  own, at = lane_at(queue, lane, flow_of(run), tonumber(candidate.rank), at, now)
   joined[lane] = math.min(joined[lane] or math.huge, at)
-  stand_in(queue, lane, candidate, run, change)
+  stand_in(queue, own, candidate, run, change)
   gates().look_again(queue, lane, candidate.id, tonumber(candidate.rank), at)
   return true
 end
@@ -114,10 +120,15 @@ local function may_join(queue, candidate, run, actor, change)
   return true
 end
 
--- What a job takes beside a slot. Answers false for one that came into ready another way than by its send: it waits for its tenant's turn.
+-- What a job takes beside a slot. Answers false for one that comes out of ready or an actor's lane: it waits for its tenant's turn.
 local function enter(queue, candidate, run, flow, facts, change)
   local tenant = facts.tenant
-  if tenant and not candidate.lane then
+  local is_of_actor = candidate.lane and is_actor_lane(candidate.lane)
+  if is_of_actor and queue.takes_turns and not tenant then
+    call('ZADD', queue.ready, candidate.rank, candidate.id)
+    return false
+  end
+  if tenant and (is_of_actor or not candidate.lane) then
     local band = turns().band_of(queue, tonumber(candidate.rank))
     stand_in(queue, turns().lane_of_tenant(tenant, band), candidate, run, change)
     turns().join(queue, turns().lane_of_tenant(tenant, band), band)
@@ -126,7 +137,7 @@ local function enter(queue, candidate, run, flow, facts, change)
   if facts.has_gates then gates().enter(candidate.id, flow, now, change.holders) end
   if facts.expires then change.begun[#change.begun + 1] = candidate.id end
   if facts.is_unique then turns().release_unique(candidate.id, flow, 's') end
-  if tenant or queue.takes_turns then turns().charge(queue, tenant, candidate.rank) end
+  if tenant or queue.takes_turns then turns().charge(queue, tenant, candidate) end
   return true
 end
 
@@ -244,19 +255,35 @@ local function first_ready(queue, most)
   return { ids = ids, ranks = ranks, waiters = {} }
 end
 
--- The first `most` of ready, or of the tenants by turns, and of the open lanes: their ids and ranks, and beside them those that stand in lanes.
-local function first_in_line(queue, lanes, most)
-  queue.takes_turns = not queue.is_plain and call('ZCARD', queue.turns) > 0
-  local candidates, waiters, more = nil, {}, nil
-  if queue.takes_turns then
-    candidates, more = turns().take(queue, most)
-    exhausted = exhausted or more
-  end
+-- Where tenants take turns, who waited for an actor of this worker goes back in line; some at a time, so that others are served meanwhile.
+local function call_back(index, lanes)
+  local queue = queues[index]
+  if queue.has_called_back then return end
+  queue.has_called_back = true
   for _, lane in ipairs(lanes) do
-    if not closed[lane] then turns().add_waiters(waiters, queue, lane, most) end
+    local line = is_actor_lane(lane) and turns().add_waiters({}, queue, lane, CALLED_MAX) or {}
+    if #line > 0 then serve(index, line_of(line)) end
+    exhausted = exhausted or #line == CALLED_MAX
   end
-  if #waiters == 0 then return candidates and line_of(candidates) or first_ready(queue, most) end
-  candidates = turns().merge(queue, candidates or turns().first_ready(queue, most), waiters)
+end
+
+-- The first `most` of ready, or of the tenants by turns, and of the open lanes: their ids and ranks, and beside them those that stand in lanes.
+local function first_in_line(index, lanes, most)
+  local queue, open, waiters = queues[index], {}, {}
+  queue.takes_turns = not queue.is_plain and call('ZCARD', queue.turns) > 0
+  if queue.takes_turns then call_back(index, lanes) end
+  for _, lane in ipairs(lanes) do
+    if not closed[lane] then open[#open + 1] = lane end
+  end
+  if queue.takes_turns then
+    local candidates, more = turns().first_by_turns(queue, most, open)
+    exhausted = exhausted or more
+    return line_of(candidates)
+  end
+  for _, lane in ipairs(open) do turns().add_waiters(waiters, queue, lane, most) end
+  if #waiters == 0 then return first_ready(queue, most) end
+  for _, candidate in ipairs(turns().first_ready(queue, most)) do waiters[#waiters + 1] = candidate end
+  local candidates = turns().by_rank(waiters)
   for i = #candidates, most + 1, -1 do candidates[i] = nil end
   return line_of(candidates)
 end
@@ -269,7 +296,7 @@ local function mark_again(queue, lanes)
       call('ZADD', queue.opens, again, lane)
     elseif closed[lane] or not has_waiters(queue, lane) then
       call('ZREM', queue.opens, lane)
-    elseif gates().is_gate_lane(lane) then
+    elseif gates().gate_of_lane(lane) then
       call('ZADD', queue.opens, now, lane)
     end
   end
@@ -303,14 +330,14 @@ local function serve_queue(index, live)
   if is_line and waiting == 0 then return false end
   if is_line then left = math.min(left, math.ceil(waiting / live)) end
   while not full and left > granted_count - before and examined < BATCH_MAX do
-    local line = first_in_line(queue, lanes, math.min(left - (granted_count - before), BATCH_MAX - examined))
+    local line = first_in_line(index, lanes, math.min(left - (granted_count - before), BATCH_MAX - examined))
     if #line.ids == 0 then break end
     full = serve(index, line)
     examined = examined + #line.ids
   end
   if next(queue.suspects) then serve_suspects(index, false) end
   if queue.is_plain then return call('ZCARD', queue.ready) > 0 end
-  local more = #first_in_line(queue, lanes, 1).ids > 0
+  local more = #first_in_line(index, lanes, 1).ids > 0
   mark_again(queue, lanes)
   -- Lanes beyond those that one call looks at are as open as before.
   return more or (#lanes > 0 and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', 0, 1) > 0)

@@ -48,12 +48,12 @@ local function sweep(rule, cursor)
     while true do
       local found = call('ZRANGEBYLEX', queue.lanes, '[' .. cursor, '(' .. last, 'LIMIT', 0, 1)[1]
       if not found then break end
-      local lane = string.match(found, '^[^%z]*')
+      local lane = string.sub(found, 1, 20) -- of the gate, whoever waits there
       if left == 0 then return lane end
       left = left - 1
       call('ZADD', queue.opens, now, lane)
       wake(queue)
-      cursor = lane .. '\1'
+      cursor = lane .. '\127'
     end
   end
   call('HDEL', RULES, rule .. '~')

@@ -50,17 +50,16 @@ local function tell_line(queue, state, member)
   end
   local lane = string.match(member, '^[^%z]*')
   local before, all = count_in_lane(queue, lane, member)
-  local at_gate = gates().is_gate_lane(lane)
+  local at_gate = gates().gate_of_lane(lane) ~= nil
   tell(at_gate and 'behind' or 'line', integer(at_gate and before or before + 1), integer(all))
 end
 
 -- What holds the first in a gate's lane at that gate holds those behind it, too.
 local function hold_of_first(queue, lane)
-  local first = call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, 1)[1]
-  local rank, first_id = string.match(first, '^[^%z]*%z(%d+)%z(.*)$')
-  if first_id == id then return nil end
-  local actor, flow = actor_of(call('HGET', JOBS, first_id)), flow_of(call('HGET', RUNS, first_id))
-  local why, gate, at, stands_in = hold(queue, first_id, actor, actors, flow, lane, rank, now)
+  local first = turns().first_at(queue, lane)
+  if not first or first.id == id then return nil end
+  local actor, flow = actor_of(call('HGET', JOBS, first.id)), flow_of(call('HGET', RUNS, first.id))
+  local why, gate, at, stands_in = hold(queue, first.id, actor, actors, flow, lane, first.rank, now)
   if stands_in == lane then return why, gate, at end
 end
 
@@ -77,8 +76,9 @@ local function tell_why(queue, state, rank, member)
   local actor, flow = actor_of(record), flow_of(run)
   local lane = state == 'lanes' and string.match(member, '^[^%z]*') or nil
   tell_pause('q' .. queue.name)
-  local why, gate, at = hold(queue, id, actor, actors, flow, lane, rank, now)
-  if not why and lane and gates().is_gate_lane(lane) then why, gate, at = unlooked(queue, flow, lane) end
+  local gate_lane = lane and gates().gate_of_lane(lane)
+  local why, gate, at = hold(queue, id, actor, actors, flow, gate_lane or lane, rank, now)
+  if not why and gate_lane then why, gate, at = unlooked(queue, flow, gate_lane) end
   if why == 'missing' then tell('missing', actor) end
   if why == 'paused' then tell_pause('a' .. actor) end
   if why == 'gate' then tell_gate(gate, at) end

@@ -1,0 +1,64 @@
+"""More calls for the same tests: tenants who take turns at gates, and when an actor comes for which they have waited, in queue `t`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from angelrt import scripts
+from tests.scripts.flow_scenarios import QUEUES, claim_turns, declared, explains, leased_by
+from tests.scripts.partition import job
+from tests.scripts.scenarios import Scenario, claimed_ids, ended
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from angelrt.store import Claimed
+    from tests.scripts.partition import Partition
+
+
+async def tenants_at_gates(part: Partition) -> None:
+    """Tenants and nobody at a gate of which places are free, some of whom have paid, or have no job there any more, or cost too much."""
+    await declared(part)
+    await part.store.control("declare", "a.c@t", "3", QUEUES)
+    await part.store.control("declare", "a.r/10s@t", "3 10000 3", QUEUES)
+    wide, dear = "ca.c@t=1", "ra.r/10s@t=1*3"
+    await leased_by(part, "w2", "t0", *(job(f"holds{n}", queue="t", flow=wide) for n in range(3)))
+    await leased_by(part, "w2", "t1", job("spends", queue="t", flow="ra.r/10s@t=1"))
+    await part.send(*(job(f"{who}{n}", queue="t", flow=f"{wide},t{who}") for who in ("big", "gone", "small") for n in range(3)))
+    await part.send(job("urgent", queue="t", flow=f"{wide},tbig", priority=1), job("alone", queue="t", flow=wide))
+    await part.send(job("dear", queue="t", flow=f"{dear},tbig"), job("cheap", queue="t", flow="ra.r/10s@t=1,tsmall"))
+    await part.store.cancel([f"gone{n}" for n in range(3)], "ann")
+    await part.settle(ended("holds0", "c", under="t0", queue="t"), worker="w2")
+    assert len((await part.claim(1, worker="w3", under="t2", queues=("t",))).deliveries) == 1, "one has paid"
+    await part.settle(*(ended(f"holds{n}", "c", under="t0", queue="t") for n in (1, 2)), worker="w2")
+    await part.send(job("t-parked", queue="t", actor="odd", flow="tbig"), job("parked", queue="t", actor="odd"))
+    await part.send(*(job(f"own{n}", queue="t", flow=f"{wide},tlate") for n in range(4)))
+    await part.claim(0, worker="w3", under="t3", queues=("t",))
+
+
+async def parked_tenants(part: Partition) -> None:
+    """Jobs with and without a tenant in the lane of an actor whose worker comes, beside one who has its turn already."""
+    await declared(part)
+    await part.send(*(job(f"{who}{n}", queue="t", actor="odd", flow=who) for who in ("tbig", "tsmall", "") for n in range(2)))
+    await part.claim(worker="w2", under="t0", queues=("t",))
+    await part.send(job("turn", queue="t", flow="tbig"), job("ready", queue="t"))
+
+
+async def claim_with_odd(part: Partition) -> Claimed:
+    return await part.claim(queues=("t",), actors=("a", "odd"))
+
+
+async def send_to_gates(part: Partition) -> Sequence[Any]:
+    wide = "ca.c@t=1"
+    return await part.send(
+        *(job("nobody", queue="t", flow=wide), job("new", queue="t", flow=f"{wide},tnew"), job("more", queue="t", flow=f"{wide},tsmall")),
+        job("first", queue="t", flow=f"{wide},tnew", priority=0),
+    )
+
+
+TURNS: Final = (
+    Scenario("claim-turns-at-gates", scripts.CLAIM, tenants_at_gates, claim_turns, claimed_ids),
+    Scenario("claim-parked-tenants", scripts.CLAIM, parked_tenants, claim_with_odd, claimed_ids),
+    Scenario("send-to-gates", scripts.ENQUEUE, tenants_at_gates, send_to_gates),
+    *(explains(name, tenants_at_gates) for name in ("small2", "alone", "cheap", "dear")),
+)
