@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from angelrt import scripts
-from tests.scripts.flow_scenarios import QUEUES, claim_turns, declared, explains, leased_by
+from tests.scripts.flow_scenarios import PAUSE, QUEUES, claim_turns, declared, explains, leased_by
 from tests.scripts.partition import job
 from tests.scripts.scenarios import Scenario, claimed_ids, ended
 
@@ -32,8 +32,17 @@ async def tenants_at_gates(part: Partition) -> None:
     assert len((await part.claim(1, worker="w3", under="t2", queues=("t",))).deliveries) == 1, "one has paid"
     await part.settle(*(ended(f"holds{n}", "c", under="t0", queue="t") for n in (1, 2)), worker="w2")
     await part.send(job("t-parked", queue="t", actor="odd", flow="tbig"), job("parked", queue="t", actor="odd"))
-    await part.send(*(job(f"own{n}", queue="t", flow=f"{wide},tlate") for n in range(4)))
-    await part.claim(0, worker="w3", under="t3", queues=("t",))
+    await part.store.control("limit", "a.c@t", "99", QUEUES)
+
+
+async def tenants_before_a_paused_gate(part: Partition) -> None:
+    """Tenants and nobody in their own lanes, who find their gate closed when they are claimed, some of whom wait there already."""
+    await declared(part)
+    wide = "ca.c@t=1"
+    await part.send(*(job(f"{who}{n}", queue="t", flow=f"{wide},t{who}") for who in ("big", "small") for n in range(2)))
+    await part.send(job("nobody", queue="t", flow=wide), job("urgent", queue="t", flow=f"{wide},tbig", priority=1))
+    await part.store.control("pause", "ga.c@t=1", PAUSE, QUEUES)
+    await part.send(job("there", queue="t", flow=f"{wide},tthere"), job("there-big", queue="t", flow=f"{wide},tbig"))
 
 
 async def parked_tenants(part: Partition) -> None:
@@ -58,6 +67,7 @@ async def send_to_gates(part: Partition) -> Sequence[Any]:
 
 TURNS: Final = (
     Scenario("claim-turns-at-gates", scripts.CLAIM, tenants_at_gates, claim_turns, claimed_ids),
+    Scenario("claim-turns-to-a-gate", scripts.CLAIM, tenants_before_a_paused_gate, claim_turns, claimed_ids),
     Scenario("claim-parked-tenants", scripts.CLAIM, parked_tenants, claim_with_odd, claimed_ids),
     Scenario("send-to-gates", scripts.ENQUEUE, tenants_at_gates, send_to_gates),
     *(explains(name, tenants_at_gates) for name in ("small2", "alone", "cheap", "dear")),

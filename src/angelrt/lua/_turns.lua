@@ -41,9 +41,12 @@ local turns = lazily(function()
   end
 
   local function join(queue, lane, band)
-    if call('ZSCORE', queue.turns, lane) then return end
-    call('ZADD', queue.turns, virtual_time(queue, band), lane)
+    local time = call('ZSCORE', queue.turns, lane)
+    if time then return tonumber(time) end
+    time = virtual_time(queue, band)
+    call('ZADD', queue.turns, time, lane)
     queue.is_plain = false
+    return time
   end
 
   local function add_waiters(line, queue, lane, most)
@@ -192,8 +195,8 @@ local turns = lazily(function()
     for _, tenant in ipairs(tenants) do
       if tenant.lane == waiter.payer then return tenant end
     end
-    join(queue, waiter.payer, band_of(queue, tonumber(waiter.rank)))
-    tenants[#tenants + 1] = { lane = waiter.payer, time = tonumber(call('ZSCORE', queue.turns, waiter.payer)), line = {}, taken = 0 }
+    local time = join(queue, waiter.payer, band_of(queue, tonumber(waiter.rank)))
+    tenants[#tenants + 1] = { lane = waiter.payer, time = time, line = {}, taken = 0 }
     return tenants[#tenants]
   end
 
