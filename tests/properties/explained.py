@@ -93,7 +93,8 @@ class Copy:
         for number, queue in enumerate(self._queues):
             ready, lanes, *_ = replies[READS * number : READS * (number + 1)]
             waiting += [(queue, job_id, b"") for job_id in ready]
-            waiting += [(queue, job_id, lane) for lane, _, job_id in (member.split(b"\0", 2) for member in lanes)]
+            members = [member.split(b"\0", 2) for member in lanes]
+            waiting += [(queue, job_id, lane) for lane, _, job_id in members if not lane.endswith(b"~")]
         explains = [self._command(scripts.EXPLAIN, [queue], now_ms, job_id, known) for queue, job_id, _ in waiting]
         told: dict[str, tuple[list[Told], int, int]] = {
             queue: ([], *replies[READS * n + 2 : READS * n + 4]) for n, queue in enumerate(self._queues)
@@ -118,7 +119,7 @@ def _told(job_id: str, lane: str, reply: list[bytes]) -> Told:
     return Told(job_id, float(reply[2]), lane, frozenset(gate.name for gate in gates), facts)
 
 
-# Where tenants take turns, what stands in the lane of a gate or of an actor has had its turn and goes before them.
+# Where tenants take turns, only those of one line have an order that explain could tell.
 def _breaches(jobs: list[Told], leased: list[str], now_ms: float, *, is_crowded: bool, by_turns: bool) -> Iterator[str]:
     by_id = {told.id: told for told in jobs}
     held = [told for told in jobs if told.is_held(now_ms)]

@@ -10,14 +10,16 @@ from tests.properties import observed, steps
 from tests.properties.fleet_lives import LivesFleet
 from tests.properties.lossy import BreakingLink
 from tests.properties.model_rough import Rough
+from tests.properties.model_turns import Line, Shares, line_of, waiting_for_turns
 from tests.properties.steps import LEASE_MS, QUEUES
-from tests.state import problems, read_state
+from tests.state import GATE_LANE, problems, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.properties.observed import Seen
     from tests.properties.steps import Fate, JobDraft
+    from tests.state import State
 
 FOR_EVER = Keep(315_360_000)
 BACKLOG = 6
@@ -58,6 +60,12 @@ class RoughFleet(LivesFleet):
     make_model = Rough
     make_link = BreakingLink
 
+    def __init__(self, url: str) -> None:
+        """Take a namespace, in which nobody waits at a gate."""
+        super().__init__(url)
+        self.at_gates: dict[str, Line] = {}
+        self.shares_at_gates = Shares()
+
     @property
     def rough(self) -> Rough:
         """The model."""
@@ -66,11 +74,12 @@ class RoughFleet(LivesFleet):
     def begin(self, theme: str) -> None:
         """Declare what the theme needs."""
         self.theme = theme
-        self.rough.all_known = theme == "turns"
+        self.rough.all_known = theme in steps.SHARED
+        self.rough.at_gates = theme == "shared"
         for rule, value in steps.MORE_RULES.get(theme, {}).items():
             self._control("declare", rule, value, "")
         if self.rough.all_known:
-            self._send_backlogs("tann", "tbob", "")
+            self._send_backlogs("tann", "tbob", "", *steps.SHARED[theme])
 
     def _send_backlogs(self, *flows: str) -> None:
         plain = steps.JobDraft("m", "q", "a", None, "", is_long=False, flow=0)
@@ -86,8 +95,17 @@ class RoughFleet(LivesFleet):
         seen, expected = observed.seen(state, self.model), observed.expected(self.model)
         for name in COMPARED:
             assert _roughly(name, getattr(seen, name)) == _roughly(name, getattr(expected, name)), name
-        self.rough.shares.look(self.model)
+        self.rough.shares.look(waiting_for_turns(self.model))
+        self._look_at_gates(state)
         self.explain("abc")
+
+    def _look_at_gates(self, state: State) -> None:
+        """Who stands at a gate, as the server says: the model knows only that it waits."""
+        waiters = [waiter for queue in state.queues.values() for waiter in queue.lanes if len(waiter.lane) >= GATE_LANE]
+        jobs = self.model.jobs
+        self.at_gates = {waiter.id: line_of(self.model, jobs[waiter.id], waiter.lane[:GATE_LANE]) for waiter in waiters}
+        self.shares_at_gates.look(self.at_gates.values())
+        assert not self.rough.at_gates or [*self.shares_at_gates.unfair(self.model.rules)] == []
 
     def enqueue(self, drafts: list[JobDraft], twice: str, fate: Fate) -> None:
         """Send new jobs; no id twice with different records, which in a call that is sent again is another call for their keys."""
@@ -121,6 +139,11 @@ class RoughFleet(LivesFleet):
         new = [job_id for job_id in ids if job_id not in held]
         room, free = max(asked.capacity - len(held), 0), max(asked.free - len(held), 0)
         assert list(self.rough.forbidden(new, room, free, asked.queues, asked.known, again=claimed.again)) == []
+        if not self.guard.is_one_claim:
+            self.rough.shares.repeat()
+            self.shares_at_gates.repeat()
+        for job_id in self.at_gates.keys() & {*new}:
+            self.shares_at_gates.count(self.at_gates[job_id])
         unfair = self.rough.follow(new, worker, asked.token, LEASE_MS)
         assert not self.rough.all_known or not self.guard.is_one_claim or unfair == []
         for delivery in claimed.deliveries:

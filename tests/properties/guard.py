@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tests.state import gates_of, lane_of_gate, lanes_of_gate
+from tests.state import GATE_LANE, first_by_lane, gates_of, lane_of_gate, lanes_of_gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -112,8 +112,9 @@ class Guard:
             lanes = {lane_of_gate(gate.name): gate.name for gate in gates_of(run.flow)}
             for name, queue in state.queues.items():
                 for waiter in self._waiters(name, queue):
-                    if waiter.lane in lanes and waiter.rank < run.rank:
-                        yield f"{job_id} was let through {lanes[waiter.lane]} before {waiter.id}, which waited there and comes first"
+                    gate, is_kin = lanes.get(waiter.lane[:GATE_LANE]), _tenant(state.flow(waiter.id)) == _tenant(run.flow)
+                    if gate and is_kin and waiter.rank < run.rank:
+                        yield f"{job_id} was let through {gate} before {waiter.id}, which waited there and comes first"
 
     def _waiters(self, name: str, queue: Queue) -> Iterable[Waiter]:
         """Where tenants take turns, who waited for a gate has had its turn, and who has just come there has not."""
@@ -125,8 +126,8 @@ class Guard:
     def _late(self, state: State, now_ms: float) -> Iterator[str]:
         """The first in each lane of a gate, whom nothing there holds back: its lane is to be looked at now, not later."""
         for name, queue in state.queues.items():
-            first = {waiter.lane: waiter.id for waiter in reversed(queue.lanes)}
-            for lane, job_id in first.items():
+            for lane, waiter in first_by_lane(queue, ages=f"aging {name}" in state.rules).items():
+                job_id = waiter.id
                 gate = next((gate for gate in gates_of(state.run(job_id).flow) if lane in lanes_of_gate(gate)), None)
                 if gate is None or f"g{gate.name}" in state.control:
                     continue
@@ -141,6 +142,10 @@ class Guard:
                     is_free = not limit or sum(of_lane == lane for of_lane, _ in state.holders) < limit[0]
                 if is_free and (mark_ms is None or mark_ms > self._latest_ms):
                     yield f"{job_id} waits in queue {name} for {gate.name}, which is free, and its lane is looked at {mark_ms or 'never'}"
+
+
+def _tenant(flow: str) -> str:
+    return next((item for item in flow.split(",") if item[0] == "t"), "")
 
 
 def _corrected(grant: Grant, verdict: Verdict) -> Grant:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tests.properties.model_lives import Lives
 from tests.properties.model_parts import expires_ms
-from tests.properties.model_turns import Shares, left_over, overtaken, tenant_of
+from tests.properties.model_turns import Shares, left_over, line_of, overtaken, tenant_of, waiting_for_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 class Rough(Lives):
     """A whole partition, and what tenants got.
 
-    `all_known`: no worker ever claims that does not know an actor, and nothing waits for anything but its turn.
+    `all_known`: no worker ever claims that does not know an actor, and nothing waits for anything but its turn; or at a gate, too, where
+    `at_gates`. Then a claim deals out turns at a gate that it finds closed on the way, and makes up for that before it ends.
     """
 
     shares: Shares = field(default_factory=Shares)
     with_tenants: set[str] = field(default_factory=set)
     all_known: bool = False
+    at_gates: bool = False
 
     def _place(self, job: Job, due_ms: float) -> None:
         if due_ms > self.now_ms:
@@ -57,7 +59,7 @@ class Rough(Lives):
             yield f"{len(new)} jobs were leased, and there was room for {room}"
         if sum(bool(self.jobs[job_id].gates) for job_id in new) > free:
             yield f"{new} were leased, more of them with gates than {free} slots"
-        ordered = served if self.all_known else served - self.with_tenants
+        ordered = served if self.all_known and not self.at_gates else served - self.with_tenants
         yield from overtaken(self, served, known, {*new}, ordered)
         left = [job_id for job_id in left_over(self, served, known) if job_id not in new]
         if left and not again:
@@ -67,7 +69,9 @@ class Rough(Lives):
         """Lease what a claim has leased; answer whose share is too small."""
         unfair: list[str] = []
         for job in map(self.jobs.__getitem__, new):
-            self.shares.look(self)
-            unfair += self.shares.breaches(self, job)
+            self.shares.look(waiting_for_turns(self))
+            self.shares.count(line_of(self, job))
+            unfair += [] if self.at_gates else self.shares.unfair(self.rules)
             self.lease(job, worker, token, lease_ms)
-        return unfair
+        self.shares.look(waiting_for_turns(self))
+        return [*unfair, *self.shares.unfair(self.rules)]

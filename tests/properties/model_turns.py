@@ -1,22 +1,28 @@
-"""Turns of tenants in the model: not who is next, but that nobody who waits falls behind its share."""
+"""Turns of tenants in the model: not who is next, but that nobody who waits, for its turn or at a gate, falls behind its share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.properties.model_parts import PRIORITY_STEP, WAITING, deaths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from tests.properties.model import Model
     from tests.properties.model_parts import Job
 
-Line = tuple[str, int, str]
-"""Whose jobs wait in turns: a queue, a band of priority, a tenant (empty for the jobs of nobody)."""
+
+class Line(NamedTuple):
+    """Whose jobs wait in turns: in a queue, or in the lane of one of its gates; in a band of priority; a tenant, empty for nobody."""
+
+    queue: str
+    gate: str
+    band: int
+    tenant: str
 
 
 def tenant_of(job: Job) -> str:
@@ -30,33 +36,52 @@ def band_of(model: Model, job: Job) -> int:
 
 
 @dataclass
+class Account:
+    """What two got since both wait; and how many claims were carried out twice meanwhile, in each of which one may have paid twice."""
+
+    got: dict[Line, int]
+    repeated: int = 0
+
+
+@dataclass
 class Shares:
-    """What any two tenants got since both wait: by their weights, neither is ahead of the other by more than a turn of each."""
+    """By their weights, neither of any two is ahead of the other by more than a turn of each."""
 
-    got: dict[tuple[Line, Line], dict[Line, int]] = field(default_factory=dict)
+    accounts: dict[tuple[Line, Line], Account] = field(default_factory=dict)
 
-    def look(self, model: Model) -> None:
+    def look(self, waiting: Iterable[Line]) -> None:
         """Note who waits; an account ends where one of the two does not wait any more."""
-        lines = sorted({line_of(model, job) for job in model.jobs.values() if job.place in WAITING and job.place != "delayed"})
-        pairs = [(one, other) for one, other in combinations(lines, 2) if one[:2] == other[:2]]
-        self.got = {pair: self.got.get(pair, dict.fromkeys(pair, 0)) for pair in pairs}
+        pairs = [(one, other) for one, other in combinations(sorted({*waiting}), 2) if one[:3] == other[:3]]
+        self.accounts = {pair: self.accounts.get(pair) or Account(dict.fromkeys(pair, 0)) for pair in pairs}
 
-    def breaches(self, model: Model, job: Job) -> Iterator[str]:
-        """Note that a job is leased, and name every tenant that is too far ahead of another."""
-        line = line_of(model, job)
-        for pair, got in self.got.items():
-            if line not in pair:
-                continue
-            got[line] += 1
-            turns = {one: 1 / float(model.rules.get(f"weight {one[0]} {one[2]}", 1)) for one in pair}
-            ahead = abs(got[pair[0]] * turns[pair[0]] - got[pair[1]] * turns[pair[1]])
-            if ahead > sum(turns.values()) + 0.001:
-                yield f"of {pair[0]} and {pair[1]}, both of whom waited, one is ahead by {ahead:g}: {got}"
+    def count(self, line: Line) -> None:
+        """Note that a job is leased."""
+        for account in self.accounts.values():
+            if line in account.got:
+                account.got[line] += 1
+
+    def repeat(self) -> None:
+        """Note that a claim was carried out twice."""
+        for account in self.accounts.values():
+            account.repeated += 1
+
+    def unfair(self, rules: Mapping[str, str]) -> Iterator[str]:
+        """Name every two of whom one is too far ahead."""
+        for pair, account in self.accounts.items():
+            turns = [1 / float(rules.get(f"weight {one.queue} {one.tenant}", 1)) for one in pair]
+            had = [account.got[one] * turn for one, turn in zip(pair, turns, strict=True)]
+            if abs(had[0] - had[1]) > sum(turns) * (1 + account.repeated) + 0.001:
+                yield f"of {pair[0]} and {pair[1]}, both of whom waited, one is ahead: {account}"
 
 
-def line_of(model: Model, job: Job) -> Line:
-    """Return in whose line a job waits."""
-    return job.queue, band_of(model, job), tenant_of(job)
+def line_of(model: Model, job: Job, gate: str = "") -> Line:
+    """Return in whose line a job waits, in its queue or at a gate."""
+    return Line(job.queue, gate, band_of(model, job), tenant_of(job))
+
+
+def waiting_for_turns(model: Model) -> set[Line]:
+    """Return who waits for nothing but turns. What such a one gets through gates counts, too."""
+    return {line_of(model, job) for job in model.jobs.values() if job.place in WAITING and job.place != "delayed" and not job.gates}
 
 
 def overtaken(
@@ -65,7 +90,7 @@ def overtaken(
     """Name who was passed over by a claim of these jobs, as they stood before it.
 
     Of jobs that the same things hold back, the first go first, and of those that nothing holds back, the higher priority. The first is
-    so in the `ordered` queues: where tenants take turns, what has waited for something else has had its turn.
+    so in the `ordered` queues: where tenants take turns, what has waited for something else, as for a gate, has had its turn.
     """
     waiting = [job for job in model.jobs.values() if job.place in ("ready", "lane") and job.queue in queues and _may_run(model, job, known)]
     for passed in (job for job in waiting if job.id not in leased):

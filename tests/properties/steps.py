@@ -43,6 +43,7 @@ THEMES: Final[dict[str, tuple[str, ...]]] = {
 """What may hold the jobs of one history back, in short; `xMS` is so many milliseconds from now. Few kinds, so that jobs meet."""
 TURNS: Final[dict[str, tuple[str, ...]]] = {
     "turns": ("", "tann", "tann", "tbob", "tbob", "teve", "tann", "teve"),
+    "shared": ("tann,cw", "tbob", "tbob,cw", "tann", "teve,cw", "", "tann,cw", "cw"),
     "ages": ("", "", "tann", "tbob", "ck1", "x5000", "us*s*r", "tann,x5000"),
     "lanes": (*(f"ck{key}" for key in range(1, 13)), "ck1", "ck2", "cw", "tann"),
     "mixed": ("ck1", "tann,ck1", "uk*f*r,tbob", "us*s*r,cw", "tann,x5000", "ck2,tbob", "cw,ck1", ""),
@@ -51,7 +52,9 @@ TURNS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The same for histories in which tenants take turns and scripts break off."""
 _RULES_OF_TURNS: Final = {"weight q bob": "3", "weight q eve": "0.5", "weight q2 ann": "2"}
-MORE_RULES: Final = {"turns": _RULES_OF_TURNS, "mixed": _RULES_OF_TURNS, "ages": {"aging q": "5000"}}
+MORE_RULES: Final = {"turns": _RULES_OF_TURNS, "shared": _RULES_OF_TURNS, "mixed": _RULES_OF_TURNS, "ages": {"aging q": "5000"}}
+SHARED: Final = {"turns": (), "shared": (f"tann,c{WHOLE}@q=", f"tbob,c{WHOLE}@q=", f"c{WHOLE}@q=")}
+"""Histories in which nothing is held back but by gates and turns, and who waits at a gate at first."""
 _ITEMS: Final = {
     **{f"ck{key}": f"c{KEYED}@%s={key}" for key in range(1, 13)},
     "cw": f"c{WHOLE}@%s=",

@@ -5,7 +5,8 @@ local function lane_at(queue, gate, flow, rank, at, now)
     local lane, is_first = turns().lane_at(queue, gate, tenant, rank)
     return lane, is_first and now or at
   end
-  seen.nobody[gate] = math.min(seen.nobody[gate] or math.huge, rank)
+  local nobody = seen.nobody
+  if rank < (nobody[gate] or math.huge) then nobody[gate] = rank end
   return gate, at
 end
 

@@ -252,8 +252,8 @@ local function lazily(make)
   end
 end
 
--- What one call has read of pauses, actors and gates; `changed` are the states of gates that are to be written, `nobody` the first ranks of jobs
--- without a tenant that it has put into gates' lanes.
+-- What one call has read of pauses, actors and gates; `changed` are the states of gates that are to be written, `nobody` the first ranks of
+-- jobs without a tenant that it has put into gates' lanes.
 local seen = { paused = {}, holds = {}, changed = {}, looked = {}, weights = {}, nobody = {} }
 
 -- q, a or g and the name of a queue, actor or gate; behind a d where it is drained.

@@ -3,6 +3,7 @@ local turns = lazily(function()
   local TURN = 16384     -- virtual time of one job at weight 1; a band of priority holds 2^35 of them
   local TURNS_LOOK = 32  -- the most tenants among whom one look divides turns
   local joined = {}      -- who is known to be in the lines of gates, in this call
+  local owed = {}        -- lanes in turns whose time is to be raised, and by how much
   local AT_GATES = 10 * PRIORITY_STEP -- above all bands of the queue, turns keeps the times of those who wait at gates
 
   local function priority_of(queue, rank, flow)
@@ -40,7 +41,17 @@ local turns = lazily(function()
     return tonumber(head[2] or low)
   end
 
+  -- One read and one write for all the turns that a line takes; before others join, who begin where those stand that have paid.
+  local function write_charges(queue)
+    if #owed == 0 then return end
+    local times, paid = call('ZMSCORE', queue.turns, unpack(owed)), {}
+    for i, lane in ipairs(owed) do push(paid, integer(times[i] + owed[lane]), lane) end
+    owed = {}
+    write('ZADD', queue.turns, paid)
+  end
+
   local function join(queue, lane, band)
+    write_charges(queue)
     local time = call('ZSCORE', queue.turns, lane)
     if time then return tonumber(time) end
     time = virtual_time(queue, band)
@@ -68,8 +79,8 @@ local turns = lazily(function()
     return gate and add_waiters({}, queue, gate, most) or first_ready(queue, most)
   end
 
-  -- The first tenants of the line at a gate, from a band on, with their times. The line lies in lanes; what each has paid since its entry was
-  -- written stands in turns alone, so an entry may be too early. Answers those, too, and what takes their place.
+  -- The first tenants of the line at a gate, from a band on, with their times. The line lies in lanes; what each has paid since its entry
+  -- was written stands in turns alone, so an entry may be too early. Answers those, too, and what takes their place.
   local function seen_in_line(queue, gate, band)
     local low = string.format('[%s~\0%016.0f', gate, band * PRIORITY_STEP)
     local entries = call('ZRANGEBYLEX', queue.lanes, low, '(' .. gate .. '~\1', 'LIMIT', 0, TURNS_LOOK + 1)
@@ -104,6 +115,7 @@ local turns = lazily(function()
   -- is the first of others: then they are to be looked at.
   local function join_at(queue, gate, lane, band)
     if joined[gate .. lane] then return false end
+    write_charges(queue)
     joined[gate .. lane] = true
     if call('ZSCORE', queue.turns, gate .. lane) then
       local comes_back = #add_waiters({}, queue, gate .. lane, 1) == 0 and has_waiters(queue, gate)
@@ -135,11 +147,11 @@ local turns = lazily(function()
 
   -- A turn is paid for when a job is claimed, so that a backlog that is cancelled owes nothing.
   local function charge(queue, tenant, candidate)
-    local band, price = band_of(queue, tonumber(candidate.rank)), math.floor(TURN / weight_of(queue, tenant))
-    local lane = lane_of_tenant(tenant, band)
-    local time = tonumber(call('ZSCORE', queue.turns, lane) or virtual_time(queue, band))
-    call('ZADD', queue.turns, time + price, lane)
-    if candidate.pays_at then call('ZINCRBY', queue.turns, price, candidate.pays_at) end
+    local price = math.floor(TURN / weight_of(queue, tenant))
+    for _, lane in ipairs({ candidate.payer, candidate.pays_at }) do
+      if not owed[lane] then owed[#owed + 1] = lane end
+      owed[lane] = (owed[lane] or 0) + price
+    end
   end
 
   local function first_heads(queue, gate)
@@ -147,8 +159,8 @@ local turns = lazily(function()
     return call('ZRANGEBYSCORE', queue.turns, '-inf', '(' .. integer(AT_GATES), 'WITHSCORES', 'LIMIT', 0, TURNS_LOOK + 1)
   end
 
-  -- The tenants whose turn is next, in the queue or at a gate, each with its first waiters; those that have none, and owe nothing, leave the
-  -- turns, but for those `at_gates`, who take turns with them. Up to `horizon` the order is known. Answers, too, whether somebody has left.
+  -- The tenants whose turn is next, in the queue or at a gate, each with its first waiters; those that have none, and owe nothing, leave
+  -- the turns, but for those `at_gates`, who take turns with them. Up to `horizon` the order is known. Answers, too, whether somebody has left.
   local function next_tenants(queue, most, gate, at_gates)
     local ready, at = first_of_nobody(queue, most, gate), gate or ''
     local ready_band = ready[1] and band_of(queue, tonumber(ready[1].rank))
@@ -170,7 +182,10 @@ local turns = lazily(function()
         cut_at = share
         add_waiters(line, queue, at .. lane, share)
       end
-      for _, candidate in ipairs(gate and line or {}) do candidate.lane, candidate.pays_at = gate, gate .. lane end
+      for _, candidate in ipairs(line) do
+        candidate.payer = lane
+        if gate then candidate.lane, candidate.pays_at = gate, gate .. lane end
+      end
       if #line > 0 then
         tenants[#tenants + 1] = { lane = lane, time = tonumber(heads[i + 1]), line = line, taken = 0, is_cut = #line == cut_at }
       elseif #tenants == 0 and not at_gates[lane] then -- one behind others still owes the turn that it had before them
@@ -200,7 +215,7 @@ local turns = lazily(function()
     return tenants[#tenants]
   end
 
-  -- The line of a gate, or of a tenant, whose turn is next, and who pays. Where times are equal, those who have been in line at a gate go first.
+  -- The line of a gate, or of a tenant, whose turn is next, and who pays. Where times are equal, those who waited at a gate go first.
   local function next_line(queue, tenants, at_gates)
     local line, payer
     for _, gate in ipairs(at_gates) do
@@ -213,8 +228,8 @@ local turns = lazily(function()
     return line, payer
   end
 
-  -- The first `most` jobs in the order in which tenants get their turns, at one gate; or in the queue, with the lines of open gates: always of
-  -- the tenant whose virtual time is least. Answers, too, whether it has met nothing but tenants who have gone, and more may follow; and
+  -- The first `most` jobs in the order in which tenants get their turns, at one gate; or in the queue, with the lines of open gates: always
+  -- of the tenant whose virtual time is least. Answers, too, whether it has met nothing but tenants who have gone, and more may follow; and
   -- whether it has stopped short, and others have their turn now.
   local function take(queue, most, gate, at_gates)
     local tenants, horizon, any, looks = {}, math.huge, true, 0
@@ -245,7 +260,7 @@ local turns = lazily(function()
         if #line == 0 and not more then add_waiters(line, queue, lane, most) end
         at_gates[#at_gates + 1] = { line = line, taken = 0, is_cut = is_cut }
         for _, waiter in ipairs(line) do
-          waiter.payer = waiter.pays_at and string.sub(waiter.pays_at, #lane + 1) or lane_of_tenant(nil, band_of(queue, tonumber(waiter.rank)))
+          waiter.payer = waiter.payer or lane_of_tenant(nil, band_of(queue, tonumber(waiter.rank)))
           at_gates[waiter.payer] = true
         end
         any = any or more
@@ -308,8 +323,8 @@ local turns = lazily(function()
 
   return {
     priority_of = priority_of, strict_rank = strict_rank, tenant_of = tenant_of, band_of = band_of, lane_of_tenant = lane_of_tenant,
-    join = join, lane_at = lane_at, first_at = first_at, charge = charge, first_ready = first_ready, add_waiters = add_waiters,
-    first_by_turns = first_by_turns, by_rank = by_rank, unique_of = unique_of, holder_of = holder_of, take_unique = take_unique,
-    release_unique = release_unique,
+    join = join, lane_at = lane_at, first_at = first_at, charge = charge, write_charges = write_charges, first_ready = first_ready,
+    add_waiters = add_waiters, first_by_turns = first_by_turns, by_rank = by_rank, unique_of = unique_of, holder_of = holder_of,
+    take_unique = take_unique, release_unique = release_unique,
   }
 end)

@@ -83,7 +83,7 @@ local function miss(queue, why, actor, change)
 end
 
 -- A job that is held stands where that passes. Answers whether it leaves the place where it was.
-local function hold_back(queue, candidate, run, actor, why, lane, at, change)
+local function hold_back(queue, candidate, run, flow, actor, why, lane, at, change)
   if why ~= 'gate' then
     stand_in(queue, lane_of(actor), candidate, run, change)
     miss(queue, why, actor, change)
@@ -95,12 +95,12 @@ local function hold_back(queue, candidate, run, actor, why, lane, at, change)
   seen.looked[lane] = nil
   if lane == candidate.lane then return false end
   -- In the order of turns it may come before others of its lane to whom the gate is open, since they need fewer tokens.
-  if is_open and queue.takes_turns and string.find(',' .. flow_of(run), ',r', 1, true) then at = now end
-  local own
-  own, at = lane_at(queue, lane, flow_of(run), tonumber(candidate.rank), at, now)
+  if is_open and queue.takes_turns and string.find(',' .. flow, ',r', 1, true) then at = now end
+  local rank, own = tonumber(candidate.rank), nil
+  own, at = lane_at(queue, lane, flow, rank, at, now)
   joined[lane] = math.min(joined[lane] or math.huge, at)
   stand_in(queue, own, candidate, run, change)
-  gates().look_again(queue, lane, candidate.id, tonumber(candidate.rank), at)
+  gates().look_again(queue, lane, candidate.id, rank, at)
   return true
 end
 
@@ -137,7 +137,7 @@ local function enter(queue, candidate, run, flow, facts, change)
   if facts.has_gates then gates().enter(candidate.id, flow, now, change.holders) end
   if facts.expires then change.begun[#change.begun + 1] = candidate.id end
   if facts.is_unique then turns().release_unique(candidate.id, flow, 's') end
-  if tenant or queue.takes_turns then turns().charge(queue, tenant, candidate) end
+  if queue.takes_turns then turns().charge(queue, tenant, candidate) end
   return true
 end
 
@@ -162,7 +162,7 @@ local function place(index, candidate, record, run, change)
     if facts.ends then return finish(candidate, run, flow, change) end
     local actor = actor_of(record)
     local why, _, at, lane = hold(queue, candidate.id, actor, actors, flow, candidate.lane, candidate.rank, now)
-    if why then return hold_back(queue, candidate, run, actor, why, lane, at, change) end
+    if why then return hold_back(queue, candidate, run, flow, actor, why, lane, at, change) end
     if flow ~= '-' or queue.takes_turns then
       if granted_count >= free and facts.has_gates then return nil end -- ahead of its slot, it would hold a gate and not run
       local may = not facts.deaths or may_join(queue, candidate, run, actor, change)
@@ -177,6 +177,7 @@ end
 -- Destinations first, the places from which the jobs go last.
 local function commit(queue, change, from_ready, members)
   if next(seen.changed) then gates().write_states(now) end -- first: what is charged twice breaks no limit
+  if queue.takes_turns then turns().write_charges(queue) end
   write('ZADD', HELD, change.held)
   write('ZADD', queue.leased, change.leased)
   write_lanes(queue, change.lanes)
