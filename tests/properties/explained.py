@@ -23,11 +23,12 @@ OPENS_MAX: Final = 8
 
 
 class Told(NamedTuple):
-    """What explain tells of a job, by what it stands in line, in which lane (empty for ready), and its gates."""
+    """What explain tells of a job, by what it stands in line, in which lane (empty for ready), its tenant, and its gates."""
 
     id: str
     rank: float
     lane: str
+    tenant: str
     gates: frozenset[str]
     facts: dict[str, list[str]]
 
@@ -115,11 +116,12 @@ def _order(told: Told) -> tuple[float, bytes]:
 def _told(job_id: str, lane: str, reply: list[bytes]) -> Told:
     words = iter(word.decode() for word in reply[6:])
     facts = {name: [next(words) for _ in range(int(next(words)))] for name in words}
-    gates = gates_of(read_run(reply[4]).flow) if reply[4] else ()
-    return Told(job_id, float(reply[2]), lane, frozenset(gate.name for gate in gates), facts)
+    flow = read_run(reply[4]).flow if reply[4] else "-"
+    tenant = next((item for item in flow.split(",") if item[0] == "t"), "")
+    return Told(job_id, float(reply[2]), lane, tenant, frozenset(gate.name for gate in gates_of(flow)), facts)
 
 
-# Where tenants take turns, only those of one line have an order that explain could tell.
+# Where tenants take turns, only those of one tenant in one lane have an order.
 def _breaches(jobs: list[Told], leased: list[str], now_ms: float, *, is_crowded: bool, by_turns: bool) -> Iterator[str]:
     by_id = {told.id: told for told in jobs}
     held = [told for told in jobs if told.is_held(now_ms)]
@@ -128,7 +130,8 @@ def _breaches(jobs: list[Told], leased: list[str], now_ms: float, *, is_crowded:
     for told in map(by_id.__getitem__, leased):
         if told.is_held(now_ms):
             yield f"explain says that {told.id} is held: {told.facts}, and a claim leased it"
-        first = min((other for other in free if not by_turns or other.lane == told.lane), key=_order, default=told)
+        kin = (other for other in free if not by_turns or (other.lane, other.tenant) == (told.lane, told.tenant))
+        first = min(kin, key=_order, default=told)
         if first.order < told.order and not is_crowded:
             yield f"a claim leased {told}, and explain says that nothing holds one that comes first: {first}"
     if free and not leased and not is_crowded:

@@ -50,6 +50,7 @@ NEVER: Final = {
     "claim": {
         BY_HAND,
         "if state then call('ZREM', queue[state], member) end",
+        "if is_void then call('ZREM', HELD, worker .. '\\0' .. id) end -- it may be another one's turn by now",
         "write('ZREM', HOLDERS, holders)",
         "call('ZREM', queue.leased, id)",
         "call('ZREM', HELD, worker .. '\\0' .. id)",

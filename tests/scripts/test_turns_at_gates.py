@@ -181,6 +181,22 @@ async def test_one_who_comes_later_to_a_gate_is_owed_nothing(part: Partition) ->
     assert abs(Counter(tenants(await serve(part, 30, 5)))["cid"] - 10) <= 1
 
 
+async def test_one_who_comes_to_a_gate_in_the_claim_in_which_others_have_their_turns_is_owed_none_of_these(part: Partition) -> None:
+    await declare(part, spec=6)
+    await send(part, jobs("ann", 20, gates=held()), [job(f"first{n}", flow=held(), priority=0) for n in range(6)])
+    assert len(ids(await part.claim(6, under="t0", worker="w0"))) == 6
+    await send(part, jobs("bob", 20, gates=held()))
+    assert [len(each) for each in await lanes(part)] == [36, 16], "bob waits at the gate, and ann has not come to it"
+    await leave(part, 6)
+    begun = ids(await part.claim(20, under="t1"))
+    assert Counter(tenants(begun)) == {"ann": 3, "bob": 3}
+    for each in begun:
+        await part.settle(verdict(each, "c", b"1", under="t1"))
+        begun = [*begun, *await claim(part, 1)]
+        shares = Counter(tenants(begun))
+        assert abs(shares["ann"] - shares["bob"]) <= 1, begun
+
+
 @pytest.mark.parametrize("name", ["dan", "zoe"], ids=["a lane before his", "a lane behind his"])
 async def test_one_who_sends_the_next_job_to_a_gate_when_the_last_one_began_gets_its_share_and_no_more(part: Partition, name: str) -> None:
     await occupied(part)

@@ -41,17 +41,7 @@ local turns = lazily(function()
     return tonumber(head[2] or low)
   end
 
-  -- One read and one write for all the turns that a line takes; before others join, who begin where those stand that have paid.
-  local function write_charges(queue)
-    if #owed == 0 then return end
-    local times, paid = call('ZMSCORE', queue.turns, unpack(owed)), {}
-    for i, lane in ipairs(owed) do push(paid, integer(times[i] + owed[lane]), lane) end
-    owed = {}
-    write('ZADD', queue.turns, paid)
-  end
-
   local function join(queue, lane, band)
-    write_charges(queue)
     local time = call('ZSCORE', queue.turns, lane)
     if time then return tonumber(time) end
     time = virtual_time(queue, band)
@@ -115,7 +105,6 @@ local turns = lazily(function()
   -- is the first of others: then they are to be looked at.
   local function join_at(queue, gate, lane, band)
     if joined[gate .. lane] then return false end
-    write_charges(queue)
     joined[gate .. lane] = true
     if call('ZSCORE', queue.turns, gate .. lane) then
       local comes_back = #add_waiters({}, queue, gate .. lane, 1) == 0 and has_waiters(queue, gate)
@@ -152,6 +141,15 @@ local turns = lazily(function()
       if not owed[lane] then owed[#owed + 1] = lane end
       owed[lane] = (owed[lane] or 0) + price
     end
+  end
+
+  -- One read and one write for all the turns that a line takes; before others join at a gate, right behind one who may have paid.
+  local function write_charges(queue)
+    if #owed == 0 then return end
+    local times, paid = call('ZMSCORE', queue.turns, unpack(owed)), {}
+    for i, lane in ipairs(owed) do push(paid, integer(times[i] + owed[lane]), lane) end
+    owed = {}
+    write('ZADD', queue.turns, paid)
   end
 
   local function first_heads(queue, gate)

@@ -96,6 +96,7 @@ local function hold_back(queue, candidate, run, flow, actor, why, lane, at, chan
   if lane == candidate.lane then return false end
   -- In the order of turns it may come before others of its lane to whom the gate is open, since they need fewer tokens.
   if is_open and queue.takes_turns and string.find(',' .. flow, ',r', 1, true) then at = now end
+  if queue.takes_turns then turns().write_charges(queue) end
   local rank, own = tonumber(candidate.rank), nil
   own, at = lane_at(queue, lane, flow, rank, at, now)
   joined[lane] = math.min(joined[lane] or math.huge, at)
