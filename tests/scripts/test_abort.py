@@ -54,7 +54,6 @@ NEVER: Final = {
         "write('ZREM', HOLDERS, holders)",
         "call('ZREM', queue.leased, id)",
         "call('ZREM', HELD, worker .. '\\0' .. id)",
-        "if is_void then call('ZREM', HELD, worker .. '\\0' .. id) end -- it may be another one's turn by now",
     },
 }
 """What a verb shares with others and never comes by: nothing leaves a gate where jobs only begin to wait, a job that is replayed expires no

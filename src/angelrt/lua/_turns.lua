@@ -134,7 +134,7 @@ local turns = lazily(function()
     return seen.weights[name]
   end
 
-  -- A turn is paid for when a job is claimed, so that a backlog that is cancelled owes nothing.
+  -- A turn is paid for when a job is claimed, so that a backlog that is cancelled owes nothing; suspects wait for none, and pay none.
   local function charge(queue, tenant, candidate)
     local price = math.floor(TURN / weight_of(queue, tenant))
     for _, lane in ipairs({ candidate.payer, candidate.pays_at }) do
