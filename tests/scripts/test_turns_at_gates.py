@@ -111,6 +111,18 @@ async def test_those_of_nobody_take_turns_at_a_gate_as_one_more(part: Partition)
         assert [each for each in begun if each.startswith(name)] == [f"{name}.{n}" for n in range(10)]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_those_of_nobody_who_are_there_already_go_before_the_first_tenant(part: Partition, *, at_once: bool) -> None:
+    await occupied(part)
+    groups = jobs("-", 2, gates=held()), jobs("ann", 2, gates=held())
+    if at_once:
+        await part.send(*groups[0], *groups[1])
+    else:
+        await send(part, *groups)
+    await leave(part, 1)
+    assert tenants(await serve(part, 4, 1)) == ["-", "ann", "-", "ann"]
+
+
 async def test_those_of_nobody_alone_keep_their_order_at_a_gate_of_a_queue_with_turns(part: Partition) -> None:
     await occupied(part)
     await send(part, jobs("-", 4, gates=held()), jobs("ann", 4))

@@ -60,3 +60,11 @@ async def test_job_that_comes_out_of_an_actors_lane_meets_its_closed_gate_and_wa
     assert await claim(part, 10, worker="w2", actors=("a", "rare")) == []
     await leave(part, 1)
     assert Counter(tenants(await serve(part, 10, 1, worker="w2", actors=("a", "rare")))) == {"big": 5, "bob": 5}
+
+
+async def test_claim_that_calls_some_back_whose_gate_is_closed_says_that_others_are_left(part: Partition) -> None:
+    await parked(part, jobs("big", 300, actor="rare", gates=held()), jobs("big", 1, first=300, actor="rare"))
+    await occupied(part)
+    await send(part, jobs("bob", 5, gates=held()))
+    await part.register("w2", "a", "rare")
+    assert await claim(part, 1, worker="w2", actors=("a", "rare")) == ["big.300"]

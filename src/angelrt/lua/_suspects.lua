@@ -66,7 +66,7 @@ local suspects = lazily(function()
         since = math.min(since, -tonumber(call('ZSCORE', queue.opens, lane) or 0))
       end
     end
-    return turns().merge(queue, {}, line), since
+    return turns().by_rank(line), since
   end
 
   return {
