@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.properties.model_lives import Lives
-from tests.properties.model_parts import expires_ms
+from tests.properties.model_parts import deaths_of, expires_ms
 from tests.properties.model_turns import Shares, left_over, line_of, overtaken, tenant_of, waiting_for_turns
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class Rough(Lives):
         unfair: list[str] = []
         for job in map(self.jobs.__getitem__, new):
             self.shares.look(waiting_for_turns(self))
-            self.shares.count(line_of(self, job))
+            if not deaths_of(job.flow):
+                self.shares.count(line_of(self, job))
             unfair += [] if self.at_gates else self.shares.unfair(self.rules)
             self.lease(job, worker, token, lease_ms)
         self.shares.look(waiting_for_turns(self))

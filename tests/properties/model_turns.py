@@ -80,8 +80,9 @@ def line_of(model: Model, job: Job, gate: str = "") -> Line:
 
 
 def waiting_for_turns(model: Model) -> set[Line]:
-    """Return who waits for nothing but turns. What such a one gets through gates counts, too."""
-    return {line_of(model, job) for job in model.jobs.values() if job.place in WAITING and job.place != "delayed" and not job.gates}
+    """Return who waits for nothing but turns, as suspects do not. What such a one gets through gates counts, too."""
+    waiting = [job for job in model.jobs.values() if job.place in WAITING and job.place != "delayed"]
+    return {line_of(model, job) for job in waiting if not job.gates and not deaths_of(job.flow)}
 
 
 def overtaken(
@@ -95,7 +96,7 @@ def overtaken(
     waiting = [job for job in model.jobs.values() if job.place in ("ready", "lane") and job.queue in queues and _may_run(model, job, known)]
     for passed in (job for job in waiting if job.id not in leased):
         for job in (model.jobs[job_id] for job_id in leased):
-            if job.queue != passed.queue or job.place not in WAITING:
+            if job.queue != passed.queue or job.place not in WAITING or deaths_of(job.flow):
                 continue
             is_kin = (tenant_of(job), job.gates) == (tenant_of(passed), passed.gates) and (job.actor == passed.actor or not job.gates)
             is_higher = not job.gates and not passed.gates and band_of(model, passed) < band_of(model, job)
