@@ -158,7 +158,7 @@ local turns = lazily(function()
   end
 
   -- The tenants whose turn is next, in the queue or at a gate, each with its first waiters; those that have none, and owe nothing, leave
-  -- the turns, but for those `at_gates`, who take turns with them. Up to `horizon` the order is known. Answers, too, whether somebody has left.
+  -- the turns, but for those `at_gates`, who take turns with them. Up to `horizon` the order is known. Answers, too, whether one has left.
   local function next_tenants(queue, most, gate, at_gates)
     local ready, at = first_of_nobody(queue, most, gate), gate or ''
     local ready_band = ready[1] and band_of(queue, tonumber(ready[1].rank))
