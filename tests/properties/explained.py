@@ -74,7 +74,7 @@ class Copy:
             claimed = await self._store.claim(self._store.link, "wx", "tx", queues=[queue], **options)
             jobs, opens, turns = told[queue]
             leased = [delivery.id.decode() for delivery in claimed.deliveries]
-            found += _breaches(jobs, leased, now_ms, is_crowded=opens > OPENS_MAX, by_turns=turns > 0)
+            found += _breaches(jobs, leased, now_ms, is_crowded=opens > OPENS_MAX, by_turns=turns > 0 or any(told.tenant for told in jobs))
         return found
 
     async def _explain(self, now_ms: float, known: bytes) -> dict[str, tuple[list[Told], int, int]]:
