@@ -130,6 +130,8 @@ def _breaches(jobs: list[Told], leased: list[str], now_ms: float, *, is_crowded:
     for told in map(by_id.__getitem__, leased):
         if told.is_held(now_ms):
             yield f"explain says that {told.id} is held: {told.facts}, and a claim leased it"
+        if "apart" in told.facts:
+            continue  # suspects have turns of their own
         kin = (other for other in free if not by_turns or (other.lane, other.tenant) == (told.lane, told.tenant))
         first = min(kin, key=_order, default=told)
         if first.order < told.order and not is_crowded:
