@@ -41,7 +41,7 @@ async def double(number: int) -> int:
     return 2 * number
 
 
-@rt.actor(retry=RetryPolicy(attempts=1))
+@rt.actor(retry=RetryPolicy(attempts=2, base=0))
 async def breaks() -> None:
     raise LookupError("no such customer")
 
@@ -72,8 +72,8 @@ async def linger() -> int:
     return os.getpid()
 
 
-@rt.actor(retry=RetryPolicy(attempts=1))
-async def once(seconds: float) -> str:
+@rt.actor(retry=RetryPolicy(attempts=2, base=0))
+async def twice(seconds: float) -> str:
     await asyncio.sleep(seconds)
     return "done"
 

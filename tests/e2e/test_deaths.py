@@ -88,13 +88,12 @@ async def test_200_jobs_of_a_worker_that_is_killed_run_elsewhere_long_before_the
 
 
 async def test_a_worker_that_is_stopped_past_its_leases_wakes_up_fenced_and_changes_nothing(app: Application) -> None:
-    stopped, other = [await app.worker(environment={"TEST_LEASE_S": "2"}) for _ in range(2)]
-    other.send_signal(signal.SIGSTOP)
+    stopped = await app.worker(environment={"TEST_LEASE_S": "2"})
     async with app.runtime() as rt:
         jobs = [await rt.send("linger") for _ in range(CONCURRENCY)]
         await until(lambda: len(app.traces("began")) == CONCURRENCY, "one worker has them all")
+        other = await app.worker(environment={"TEST_LEASE_S": "2"})
         stopped.send_signal(signal.SIGSTOP)
-        other.send_signal(signal.SIGCONT)
         app.let_go(other)
         assert await asyncio.gather(*(job.result(RESULT_S) for job in jobs)) == [other.pid] * CONCURRENCY
         before = await rt.client().infos([job.id for job in jobs])
@@ -149,13 +148,13 @@ async def test_without_the_permission_to_list_connections_a_death_is_noticed_by_
 
 
 async def test_a_job_that_kills_its_process_is_failed_and_named_and_no_healthy_job_beside_it_is(app: Application) -> None:
-    """200 jobs that may be tried once, 100 at a time, and a killer among them; workers that die are started again."""
+    """200 jobs that may be tried twice, 100 at a time, and a killer among them; workers that die are started again."""
     short = {"TEST_LEASE_S": "1"}
     workers = [await app.worker("--concurrency", str(BESIDE), environment=short) for _ in range(2)]
     async with app.runtime() as rt:
-        healthy = [await rt.send("once", {"seconds": 0.2}) for _ in range(BESIDE)]
+        healthy = [await rt.send("twice", {"seconds": 0.2}) for _ in range(BESIDE)]
         killer = await rt.send("leave")
-        healthy += [await rt.send("once", {"seconds": 0.2}) for _ in range(BESIDE)]
+        healthy += [await rt.send("twice", {"seconds": 0.2}) for _ in range(BESIDE)]
         result = asyncio.create_task(killer.result(RESULT_S))
         while not result.done():
             for number, process in enumerate(workers):
