@@ -29,7 +29,7 @@ end
 local function take_away(id)
   local record, run = call('HGET', JOBS, id), call('HGET', RUNS, id)
   if not record or parse_run(run).deliveries > 0 then return end
-  if run and has_ended(id) then call('HDEL', RUNS, id) end -- a call that broke off has left it
+  if run then moves().finish_end(id, run) end -- a call that broke off has left it
   for _, queue in ipairs(queues) do
     if moves().end_waiting(queue, id, record, run, TAKEN_AWAY, now) then
       count(counts, queue.name .. '|' .. actor_of(record), 'cancelled')
