@@ -41,7 +41,7 @@ async def double(number: int) -> int:
     return 2 * number
 
 
-@rt.actor(retry=RetryPolicy(attempts=2, base=0))
+@rt.actor(retry=RetryPolicy(attempts=1))
 async def breaks() -> None:
     raise LookupError("no such customer")
 

@@ -32,7 +32,7 @@ async def test_the_banner_lists_queues_and_actors(one_app: Application) -> None:
     banner = process.err
     assert f"on {one_app.url}, namespace {one_app.namespace}, 100 jobs at a time" in banner
     assert (
-        "queue default: double (async), breaks (async), nap (async), linger (async), once (async), leave (async), "
+        "queue default: double (async), breaks (async), nap (async), linger (async), twice (async), leave (async), "
         "block (async), hang (thread)"
     ) in banner
     assert "queue photos: parent (async)" in banner
@@ -175,7 +175,10 @@ def run_alone(folder: Path, *arguments: str, **settings: str) -> Process:
         (["worker", "nobody:rt"], "there is no module 'nobody' on the path"),
         (["worker", "jobs:nobody"], "jobs has no Runtime called 'nobody'"),
         (["worker", TARGET], "no Redis address: pass Runtime(url=...) or set ANGELRT_URL"),
-        (["worker", TARGET, "--url", "http://example.invalid"], "the scheme is one of redis://, rediss://, unix://, embedded://"),
+        (
+            ["worker", TARGET, "--url", "http://example.invalid"],
+            "the scheme is one of redis://, rediss://, unix://, redis+sentinel://, embedded://",
+        ),
         (["worker", TARGET, "--import", "nobody"], "there is no module 'nobody' on the path"),
         (["worker", TARGET, "--log-level", "loud"], "--log-level is debug, info, warning or error, not 'loud'"),
         (["worker", TARGET, "--concurrency", "0"], "--concurrency"),

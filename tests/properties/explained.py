@@ -72,6 +72,8 @@ class Copy:
         self._store.clock = lambda: now_ms
         for queue in self._queues:
             claimed = await self._store.claim(self._store.link, "wx", "tx", queues=[queue], **options)
+            if claimed.again == 1 and not claimed.deliveries:  # what it has let go back in line is claimed by the next one
+                claimed = await self._store.claim(self._store.link, "wx", "ty", queues=[queue], **options)
             jobs, opens, turns = told[queue]
             leased = [delivery.id.decode() for delivery in claimed.deliveries]
             found += _breaches(jobs, leased, now_ms, is_crowded=opens > OPENS_MAX, by_turns=turns > 0 or any(told.tenant for told in jobs))

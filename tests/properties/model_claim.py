@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tests.properties.model_gates import is_gate
-from tests.properties.model_parts import deaths_of
+from tests.properties.model_parts import APART_FOR, ROOM, deaths_of
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from tests.properties.model import Model
     from tests.properties.model_parts import Job
 
-
-APART_FOR: Final = "suspects of "
-ROOM: Final = "room"
 TOGETHER_MAX, ALONE, PROVEN = 8, 2, 3
 TURN_MS, ROOM_AFTER_MS, ROOM_MS = 500, 1_000, 1_000
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from tests.properties.model_parts import Job, Limit, limit_of, rule_of
+from tests.properties.model_parts import APART_FOR, ROOM, Job, Limit, limit_of, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +63,7 @@ class Gates:
             self.paused -= {what, f"d{what}"}
             if what[0] == "q":
                 self.wakes |= {what[1:]} & self.queues
-                self.opens |= {(queue, lane): self.now_ms for queue, lane in self.opens if queue == what[1:] and not is_gate(lane)}
+                self.opens |= {(queue, lane): self.now_ms for queue, lane in self.opens if queue == what[1:] and is_actors(lane)}
             else:
                 self.open_lanes(what[1:])
         else:
@@ -84,7 +84,7 @@ class Gates:
     def hand_on(self, queue: str, known: AbstractSet[str], looked_ms: float) -> None:
         """Wake one more for each lane of an actor that this worker lacks, if it was marked since the worker looked last."""
         if f"q{queue}" not in self.paused:
-            marks = [ms for (of, lane), ms in self.opens.items() if of == queue and not is_gate(lane) and lane not in known]
+            marks = [ms for (of, lane), ms in self.opens.items() if of == queue and is_actors(lane) and lane not in known]
             self.wakes |= {queue for ms in marks if looked_ms < ms <= self.now_ms}
 
     # -- what a gate says ----------------------------------------------------------------------------------------------------------
@@ -255,3 +255,8 @@ class Gates:
 def is_gate(lane: str) -> bool:
     """Whether a lane is of a gate, not of an actor."""
     return "=" in lane
+
+
+def is_actors(lane: str) -> bool:
+    """Whether a lane is of an actor that some worker lacks."""
+    return not is_gate(lane) and lane != ROOM and not lane.startswith(APART_FOR)

@@ -9,6 +9,9 @@ from typing import Final, NamedTuple
 EPOCH_MS: Final = 1_704_067_200_000
 TICKS_PER_MS: Final = 256
 PRIORITY_STEP: Final = 2**49
+APART_FOR: Final = "suspects of "
+ROOM: Final = "room"
+"""What `opens` has beside the lanes of gates and of actors: those of suspects, by actor, and the note that a worker makes room for them."""
 DEFAULT_PRIORITY: Final = 5
 HISTORY_MAX: Final = 10
 WAITING: Final = ("ready", "delayed", "lane")

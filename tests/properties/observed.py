@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from angelrt.job import blob_field
 from angelrt.views import read_outcome, read_run
-from tests.properties.model_claim import APART_FOR, ROOM
 from tests.properties.model_gates import Counted, is_gate
-from tests.properties.model_parts import DEFAULT_PRIORITY, NOTHING, PRIORITY_STEP, WAITING, Ended, Event, Outcome, rule_of
+from tests.properties.model_parts import APART_FOR, DEFAULT_PRIORITY, NOTHING, PRIORITY_STEP, ROOM, WAITING, Ended, Event, Outcome, rule_of
 
 if TYPE_CHECKING:
     from collections import Counter
