@@ -95,7 +95,7 @@ async def test_a_server_that_lost_everything_is_worked_on_all_the_same(own_app: 
         assert await (await rt.send("double", {"number": 4})).result(RESULT_S) == 8
         with pytest.raises(JobNotFound):
             await patient
-        await worker.says(f"job {job.id}: its lease was lost before it was settled")
+        await worker.says(f"job {job.id}")  # that its lease is lost: as it is renewed, or as the run is settled, whatever comes first
 
         async def is_registered() -> bool:
             return [one.pid for one in await rt.workers()] == [worker.pid]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tests.state import GATE_LANE, first_by_lane, gates_of, lane_of_gate, lanes_of_gate
+from tests.state import GATE_LANE, deaths_of, first_by_lane, gates_of, lane_of_gate, lanes_of_gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -102,13 +102,16 @@ class Guard:
 
     # -- nobody overtakes ----------------------------------------------------------------------------------------------------------
 
+    def _was_suspect(self, job_id: str) -> bool:
+        return self._before is not None and job_id in self._before.runs and deaths_of(self._before.flow(job_id)) > 0
+
     def _overtaken(self, state: State) -> Iterator[str]:
         if not self.is_one_claim:
             return
         for job_id, stored in state.runs.items():
             run = state.run(job_id)
-            if stored.startswith(b"!") or run.deliveries == self._deliveries.get(job_id, 0):
-                continue
+            if stored.startswith(b"!") or run.deliveries == self._deliveries.get(job_id, 0) or self._was_suspect(job_id):
+                continue  # not leased just now, or a suspect, whose turn comes before others
             lanes = {lane_of_gate(gate.name): gate.name for gate in gates_of(run.flow)}
             for name, queue in state.queues.items():
                 for waiter in self._waiters(name, queue):
