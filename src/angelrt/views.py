@@ -53,12 +53,12 @@ def read_run(stored: bytes) -> Run:
 
 def deaths_of(flow: str) -> int:
     """Return in how many deaths of workers in a row a job ran, by its flow."""
-    return next((int(item[1:]) for item in flow.split(",") if item[0] == "d"), 0)
+    return next((int(item[1:]) for item in flow.split(",") if item[0] == "d"), 0) if flow != "-" else 0
 
 
 def process_deaths_of(history: str) -> int:
     """Return how many of the latest runs in a row ended with the death of their own process, by a job's history."""
-    return sum(1 for _ in takewhile(lambda ended: ended.startswith("d,"), history.split(";")))
+    return sum(1 for _ in takewhile(lambda ended: ended.startswith("d,"), history.split(";"))) if history else 0
 
 
 def read_outcome(stored: bytes) -> tuple[Run, bytes]:

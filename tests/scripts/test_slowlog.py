@@ -94,6 +94,7 @@ async def overdue(part: Partition) -> None:
         await send(part, jobs(MOVED_MAX, prefix=f"{queue}l", queue=queue))
         await part.claim(MOVED_MAX, worker="w2", under="t2", queues=(queue,), lease_ms=LEASE_MS - 1_000)
     part.now_ms += LEASE_MS
+    await part.register("w2", "a", queues=MANY_QUEUES)  # it stood still, and has not died: its jobs are no suspects
 
 
 async def claim_overdue(part: Partition) -> None:

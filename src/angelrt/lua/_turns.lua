@@ -288,9 +288,24 @@ local turns = lazily(function()
     return first
   end
 
+  -- Six bytes of an id as one number, so that many ids that tie are not compared byte by byte.
+  local function bytes_at(id, first)
+    local a, b, c, d, e, f = string.byte(id, first, first + 5)
+    return (((((a or 0) * 256 + (b or 0)) * 256 + (c or 0)) * 256 + (d or 0)) * 256 + (e or 0)) * 256 + (f or 0)
+  end
+
   local function by_rank(line)
-    for _, candidate in ipairs(line) do candidate.order = tonumber(candidate.rank) end
-    table.sort(line, function(a, b) return comes_before(a.order, a.id, b.order, b.id) end)
+    for _, candidate in ipairs(line) do
+      candidate.order, candidate.start = tonumber(candidate.rank), bytes_at(candidate.id, 1)
+      candidate.middle, candidate.rest = bytes_at(candidate.id, 7), bytes_at(candidate.id, 13)
+    end
+    table.sort(line, function(a, b)
+      if a.order ~= b.order then return a.order < b.order end
+      if a.start ~= b.start then return a.start < b.start end
+      if a.middle ~= b.middle then return a.middle < b.middle end
+      if a.rest ~= b.rest then return a.rest < b.rest end
+      return comes_before(a.order, a.id, b.order, b.id)
+    end)
     return line
   end
 
