@@ -12,6 +12,7 @@ import pytest
 
 from angelrt import scripts
 from angelrt.config import BATCH_MAX_JOBS, BLOB_MIN_BYTES, PAYLOAD_MAX_BYTES, Keep, Retention
+from angelrt.dead_letters import WALK_JOBS
 from angelrt.scripts import SCRIPTS
 from tests.scripts.partition import LEASE_MS, Partition, job, verdict
 
@@ -205,6 +206,36 @@ async def inspect(part: Partition) -> None:
     await part.raw(scripts.INSPECT, ["q", *MANY_QUEUES], *names)
 
 
+async def failed(part: Partition) -> None:
+    await part.send(*jobs(WALK_JOBS, arguments=kib4()))
+    await part.claim(WALK_JOBS)
+    await part.settle(*(verdict(f"job-{n:010}", "f", b"x" * 4000) for n in range(WALK_JOBS)))
+
+
+async def replay(part: Partition) -> None:
+    _, codes = await part.store.replay([(again, int(part.now_ms), "") for again in jobs(WALK_JOBS, arguments=kib4())])
+    assert codes == [1] * WALK_JOBS
+
+
+async def gated(part: Partition) -> None:
+    for rule, spec in (("a.k@q", "1000"), ("a/60s@q", "100000 60000 100000")):
+        await part.store.control("declare", rule, spec, ["q"])
+    await send(part, [job(f"job-{n:010}", flow=f"ca.k@q={n % 100},ra/60s@q=", arguments=kib4()) for n in range(MOVED_MAX)])
+
+
+async def one_at_a_time(part: Partition) -> None:
+    await send(part, [job(f"job-{n:010}", flow="cone@q=1", arguments=kib4()) for n in range(MOVED_MAX)])
+    await part.store.control("declare", "one@q", "1", ["q"])
+
+
+async def claim_one(part: Partition) -> None:
+    assert len((await part.claim(BATCH_MAX_JOBS)).deliveries) == 1
+
+
+async def cancel(part: Partition) -> None:
+    assert await part.store.cancel([f"job-{n:010}" for n in range(BATCH_MAX_JOBS)], "me") == [1] * BATCH_MAX_JOBS
+
+
 CASES: Final[dict[str, tuple[Step, Step]]] = {
     "send-200-jobs-of-4-kib": (nothing, send_full),
     "send-4-jobs-of-1-mib": (nothing, send_blobs),
@@ -225,6 +256,10 @@ CASES: Final[dict[str, tuple[Step, Step]]] = {
     "expire-500-of-1000-in-9-queues": (many_leased, expire),
     "watch-500-results-of-4-kib": (ended, watch),
     "inspect-200-in-9-queues": (ended, inspect),
+    "replay-50-of-4-kib": (failed, replay),
+    "claim-200-under-a-rate-and-100-keys": (gated, claim_full),
+    "claim-one-and-park-499-at-its-gate": (one_at_a_time, claim_one),
+    "cancel-200-of-500-with-gates": (gated, cancel),
 }
 
 
