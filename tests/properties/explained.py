@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from angelrt.scripts import Script
 
 READS: Final = 4
+AGAIN_MAX: Final = 4
 OPENS_MAX: Final = 8
 """A claim looks at so many lanes of gates; where more are open, somebody else may be first."""
 
@@ -40,7 +41,12 @@ class Told(NamedTuple):
     @property
     def is_free(self) -> bool:
         """Whether nothing is named that it waits for, but its turn."""
-        return not {"paused", "missing", "gate", "apart"} & self.facts.keys()
+        return not {"paused", "missing", "gate"} & self.facts.keys() and not self.is_apart
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it is a suspect, or stands where they do: that a worker which holds something passes it by is not asked here."""
+        return "apart" in self.facts or self.lane.startswith("s")
 
     @property
     def order(self) -> tuple[float, bytes]:
@@ -72,8 +78,9 @@ class Copy:
         self._store.clock = lambda: now_ms
         for queue in self._queues:
             claimed = await self._store.claim(self._store.link, "wx", "tx", queues=[queue], **options)
-            if claimed.again == 1 and not claimed.deliveries:  # what it has let go back in line is claimed by the next one
-                claimed = await self._store.claim(self._store.link, "wx", "ty", queues=[queue], **options)
+            for number in range(AGAIN_MAX):  # what a claim has let go back in line is claimed by the next one
+                if claimed.again == 1 and not claimed.deliveries:
+                    claimed = await self._store.claim(self._store.link, "wx", f"t{number}", queues=[queue], **options)
             jobs, opens, turns = told[queue]
             leased = [delivery.id.decode() for delivery in claimed.deliveries]
             found += _breaches(jobs, leased, now_ms, is_crowded=opens > OPENS_MAX, by_turns=turns > 0 or any(told.tenant for told in jobs))
@@ -132,7 +139,7 @@ def _breaches(jobs: list[Told], leased: list[str], now_ms: float, *, is_crowded:
     for told in map(by_id.__getitem__, leased):
         if told.is_held(now_ms):
             yield f"explain says that {told.id} is held: {told.facts}, and a claim leased it"
-        if "apart" in told.facts:
+        if told.is_apart:
             continue  # suspects have turns of their own
         kin = (other for other in free if not by_turns or (other.lane, other.tenant) == (told.lane, told.tenant))
         first = min(kin, key=_order, default=told)
