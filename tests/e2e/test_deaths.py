@@ -115,11 +115,11 @@ async def test_no_worker_is_taken_for_dead_when_the_server_restarts(own_app: App
         await asyncio.to_thread(own_server.kill)
         await asyncio.sleep(2)  # beyond the silence that is noticed
         await asyncio.to_thread(own_server.start)
-        clients = {info["client"] for info in await registered(rt)}
+        servers = {info["server"] for info in await registered(rt)}  # ids of clients begin anew, and may come again
 
         async def have_come_back() -> bool:
             infos = await registered(rt)
-            return len(infos) == len(workers) and not clients & {info["client"] for info in infos}
+            return len(infos) == len(workers) and not servers & {info["server"] for info in infos}
 
         await until_true(have_come_back, "both have registered their new connections")
         await asyncio.sleep(TRUST_S + 1)  # beyond the time in which nobody trusts what he sees
