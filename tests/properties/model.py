@@ -95,6 +95,7 @@ class Model(Moves):
             self._forget(place, min(2 * ended[place], FORGET_MAX) if verdicts else FORGET_MAX)  # twice, so that the number comes down
         if not verdicts:
             self.counted = {gate: counted for gate, counted in self.counted.items() if counted.void_ms > self.now_ms}
+            self.forget_windows()
         if written:
             self.events.append(Event("settle", worker, len(written)))
         self.end_call()

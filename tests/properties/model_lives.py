@@ -44,6 +44,7 @@ class Lives(Model):
             self._live_again(job, again)
         if accepted:
             self.events.append(Event("replay", "-", len(accepted)))
+        self.end_call()
         return codes
 
     def _failed(self, again: Again) -> Job | None:
@@ -122,6 +123,7 @@ class Lives(Model):
         self.schedules[name] = new if "\0" in new else new + record[len(expected) :]
         if not new:
             del self.schedules[name]
+        self.end_call()
         return True, codes
 
     def _take_away(self, job_id: str) -> None:

@@ -46,6 +46,7 @@ class Moves(Uniques):
     news: list[tuple[str, str]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     events: list[Event] = field(default_factory=list)
+    later: list[Job] = field(default_factory=list)
 
     def _store(self, new: Sequence[NewJob], *, are_children: bool = False) -> list[int | str]:
         """Store each job once, unless it is refused; the children of a run are taken whatever is drained."""
@@ -101,10 +102,17 @@ class Moves(Uniques):
         return job.rank + job.priority * (PRIORITY_STEP - self._step(job.queue))
 
     def _delay(self, job: Job, due_ms: float) -> None:
-        due_ms = math.ceil(due_ms)
-        if all(due_ms < other.score for other in self._in(job.queue, "delayed")):
-            self.wakes.add(job.queue)
-        job.place, job.score = "delayed", due_ms
+        job.place, job.score = "delayed", math.ceil(due_ms)
+        self.later.append(job)
+
+    def end_call(self) -> None:
+        """Wake somebody, too, where what came to delayed in this call is due before all that was there."""
+        for queue in {job.queue for job in self.later}:
+            first_ms = min(job.score for job in self.later if job.queue == queue)
+            if all(first_ms < other.score or other in self.later for other in self._in(queue, "delayed")):
+                self.wakes.add(queue)
+        self.later.clear()
+        super().end_call()
 
     def _make_ready(self, job: Job, rank: int) -> None:
         job.place, job.score, job.rank = "ready", rank, rank

@@ -63,6 +63,10 @@ class Uniques(Gates):
         if key and self.uniques.get(key.name) == (job.id, math.inf):
             del self.uniques[key.name]
 
+    def forget_windows(self) -> None:
+        """Forget the keys whose window has passed: a clock that goes back does not bring them back."""
+        self.uniques = {key: (job_id, until_ms) for key, (job_id, until_ms) in self.uniques.items() if until_ms > self.now_ms}
+
     def drained(self, queue: str, actor: str, flow: str) -> str | None:
         """Return what takes no new jobs: the queue, the actor or a gate of a job."""
         parts = [("q", "queue", queue), ("a", "actor", actor), *(("g", "key", gate.name) for gate in gates_of(flow))]

@@ -68,3 +68,11 @@ async def test_claim_that_calls_some_back_whose_gate_is_closed_says_that_others_
     await send(part, jobs("bob", 5, gates=held()))
     await part.register("w2", "a", "rare")
     assert await claim(part, 1, worker="w2", actors=("a", "rare")) == ["big.300"]
+
+
+async def test_claim_without_a_free_slot_calls_back_those_with_gates_and_says_that_others_are_left(part: Partition) -> None:
+    await parked(part, jobs("-", 1, actor="rare", gates=held()), jobs("-", 9, first=1, actor="rare"))
+    await send(part, jobs("ann", 1))
+    await part.register("w2", "a", "rare")
+    assert (await part.claim(1, worker="w2", actors=("a", "rare"), free=0)).again
+    assert len(await serve(part, 20, worker="w2", actors=("a", "rare"))) == 11

@@ -10,7 +10,7 @@ from angelrt import scripts
 from angelrt.errors import RedisRefused
 from angelrt.views import read_outcome, why_cancelled
 from tests.scripts.faults import LOST_ANSWER
-from tests.scripts.gated import declare, gate, held, pause
+from tests.scripts.gated import declare, gate, held, pause, rate, rated
 from tests.scripts.partition import LEASE_MS, ids, job, verdict
 
 if TYPE_CHECKING:
@@ -143,6 +143,18 @@ async def test_one_in_a_lane_is_replaced_with_all_that_is_noted_of_it(part: Part
     assert state.queues["q"].lanes == ()
     assert state.queues["q"].expires == {}
     await part.settle(verdict("first", "c", b"1"))
+
+
+@pytest.mark.parametrize("comes_first", [True, False])
+async def test_one_that_comes_to_the_gate_of_one_that_its_call_replaces_does_not_wait_for_it(part: Partition, comes_first: bool) -> None:
+    await declare(part, "a.key/10s@q", rate(4))
+    await part.send(job("uses", flow=rated(cost=3)))
+    await part.claim()
+    await part.send(same("old", "r", more=rated(cost=2)))
+    part.now_ms += 1
+    new, cheap = same("new", "r", when="+60000"), job("cheap", flow=rated(cost=1))
+    await part.send(*((cheap, new) if comes_first else (new, cheap)))
+    assert ids(await part.claim(under="t2")) == ["cheap"]
 
 
 async def test_one_that_waits_for_another_try_is_replaced(part: Partition) -> None:

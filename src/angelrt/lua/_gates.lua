@@ -4,7 +4,8 @@ local gates = lazily(function()
   local WINDOW_SLICES = 64 -- a rate's window is counted in so many slices
 
   -- What this call has read: the gates of a flow, limits by rule; states, numbers of holders, who leaves and who waits first, by lane.
-  local gates_seen, limits, states, holding, leaving, crowds, marked, rules_seen, lanes_seen, passes = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
+  local gates_seen, limits, states, holding, leaving, crowds, rules_seen, lanes_seen, passes = {}, {}, {}, {}, {}, {}, {}, {}, {}
+  local has_come, marked = {}, {} -- lanes to which somebody has come in this call, before it is written; those that it has marked since
 
   -- All lanes of a rule lie together.
   local function lanes_of_rule(rule)
@@ -190,7 +191,7 @@ local gates = lazily(function()
     local crowd = crowd_of(queue, lane)
     if comes_before(rank, id, crowd.rank, crowd.id) then crowd.rank, crowd.id = rank, id end
     crowd.at = math.min(at, crowd.at)
-    pass_of(lane).free = 0
+    pass_of(lane).free, has_come[lane], marked[lane] = 0, true, nil
     if at < math.huge and call('ZADD', queue.opens, 'LT', 'CH', at, lane) == 1 then wake(queue) end
   end
 
@@ -247,7 +248,7 @@ local gates = lazily(function()
   local function mark_open(queue, lane, now)
     if marked[lane] then return end
     marked[lane] = true
-    if not has_waiters(queue, lane) then return end
+    if not has_come[lane] and not has_waiters(queue, lane) then return end
     call('ZADD', queue.opens, now, lane)
     queue.is_plain = false
     wake(queue)

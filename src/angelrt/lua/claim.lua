@@ -121,15 +121,19 @@ local function may_join(queue, candidate, run, actor, change)
   return true
 end
 
+-- Whether a job waited for its actor.
+local function is_of_actor(candidate)
+  return candidate.lane and is_actor_lane(candidate.lane)
+end
+
 -- What a job takes beside a slot. Answers false for one that comes out of ready or an actor's lane: it waits for its tenant's turn.
 local function enter(queue, candidate, run, flow, facts, change)
   local tenant = facts.tenant
-  local is_of_actor = candidate.lane and is_actor_lane(candidate.lane)
-  if is_of_actor and queue.takes_turns and not tenant then
+  if is_of_actor(candidate) and queue.takes_turns and not tenant then
     call('ZADD', queue.ready, candidate.rank, candidate.id)
     return false
   end
-  if tenant and (is_of_actor or not candidate.lane) then
+  if tenant and (is_of_actor(candidate) or not candidate.lane) then
     local band = turns().band_of(queue, tonumber(candidate.rank))
     stand_in(queue, turns().lane_of_tenant(tenant, band), candidate, run, change)
     turns().join(queue, turns().lane_of_tenant(tenant, band), band)
@@ -165,7 +169,9 @@ local function place(index, candidate, record, run, change)
     local why, _, at, lane = hold(queue, candidate.id, actor, actors, flow, candidate.lane, candidate.rank, now)
     if why then return hold_back(queue, candidate, run, flow, actor, why, lane, at, change) end
     if flow ~= '-' or queue.takes_turns then
-      if granted_count >= free and facts.has_gates then return nil end -- ahead of its slot, it would hold a gate and not run
+      local is_called_back = queue.takes_turns and is_of_actor(candidate)
+      -- Ahead of its slot, it would hold a gate and not run.
+      if granted_count >= free and facts.has_gates and not is_called_back then return nil end
       local may = not facts.deaths or may_join(queue, candidate, run, actor, change)
       if not may then return may == false or nil end
       if not enter(queue, candidate, run, flow, facts, change) then return true end
@@ -264,8 +270,8 @@ local function call_back(index, lanes)
   queue.has_called_back = true
   for _, lane in ipairs(lanes) do
     local line = is_actor_lane(lane) and turns().add_waiters({}, queue, lane, CALLED_MAX) or {}
-    if #line > 0 then serve(index, line_of(line)) end
-    exhausted = exhausted or #line == CALLED_MAX
+    local is_cut = #line > 0 and serve(index, line_of(line))
+    exhausted = exhausted or is_cut or #line == CALLED_MAX
   end
 end
 
