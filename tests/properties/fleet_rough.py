@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from angelrt import Retention
@@ -88,7 +89,7 @@ class RoughFleet(LivesFleet):
     def check(self) -> None:
         """Check the invariant, what explain says, and that the server holds what the model says of each job."""
         state = self.run(read_state(self.store, *QUEUES))
-        assert problems(state) == []
+        assert problems(state, may_wait_twice=True) == []
         assert {*self.listener.news()} == {*self.model.news}
         self.model.news.clear()
         assert self.guard.breaches(state, self.clock_ms) == []
@@ -170,5 +171,5 @@ def _roughly(name: str, part: Any) -> Any:
 
 def _as_waiting(job: Seen) -> Seen:
     kind, _, rest = job.place.partition(":")
-    place = f"waits:{rest.partition(':')[0]}" if kind in ("ready", "lane") and "," not in rest else job.place
+    place = f"waits:{re.split('[:,]', rest)[0]}" if kind in ("ready", "lane") else job.place
     return job._replace(place=place, priority=None)

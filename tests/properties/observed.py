@@ -176,7 +176,7 @@ def _seen_job(state: State, job_id: str, places: list[str]) -> Seen:
     counters = (run.deliveries, run.attempts, run.losses, run.started_ms, run.flow) if run else (0, 0, 0, 0, NOTHING)
     shown = (run.worker if run else "-", *counters, _history(run.history) if run else ())
     if place.startswith("lane"):
-        place += f":{next(waiter.lane for waiter in state.queues[place[5:]].lanes if waiter.id == job_id)}"
+        place += f":{next(waiter.lane for waiter in state.queues[places[0][5:]].lanes if waiter.id == job_id)}"
     return Seen(record, blob, place, score, int(rank // PRIORITY_STEP), token, shown, _outcome(state, job_id), note)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -406,6 +407,25 @@ async def test_call_that_breaks_off_and_is_not_sent_again_is_in_nobodys_way(part
         await part.settle(verdict(claimed[0], "c", b"1"))
         assert await part.send(same("last", how)) == [1], f"broken before command {at}"
         if not broken:
+            return
+    message = "the call never ran to its end"
+    raise AssertionError(message)
+
+
+@pytest.mark.parametrize("resend", [True, False])
+async def test_claim_that_breaks_off_anywhere_lets_the_key_go_of_one_that_has_started_and_of_no_other(part: Partition, resend: bool) -> None:
+    for at in range(1, COMMANDS_MAX):
+        await part.clear()
+        await part.send(same("one", until="s"))
+        part.link.fail(scripts.CLAIM, at, resend=resend)
+        with suppress(RedisRefused):
+            await part.claim()
+        has_broken = bool(part.link.broken_at)
+        part.link.fail(scripts.CLAIM)
+        place, held_by = (await part.state()).place("one"), await keys(part)
+        assert held_by == {KEY: "one"} if place == "ready:q" else not (held_by and resend), f"broken before command {at}"
+        if not has_broken:
+            assert (place, held_by) == ("leased:q", {})
             return
     message = "the call never ran to its end"
     raise AssertionError(message)

@@ -325,6 +325,29 @@ local moves = lazily(function()
     return taken[key] ~= id and taken[key] or nil
   end
 
+  -- Remove a job from where a call that broke off has put it.
+  local function remove_waiting(queue, id, record, run)
+    repeat
+      local state, _, member = find(queue, id, record, run, true)
+      if state then call('ZREM', queue[state], member) end
+    until not state
+  end
+
+  -- What calls that broke off have left of jobs whose record they did not come to write; for those that have a run from the start.
+  local function remove_broken(first, ids, existing, queues)
+    local new = {}
+    for k, id in ipairs(ids) do
+      if not existing[k] and ARGV[first + (k - 1) * 6 + 5] ~= '' then new[#new + 1] = k end
+    end
+    if #new == 0 then return end
+    local new_ids = {}
+    for i, k in ipairs(new) do new_ids[i] = ids[k] end
+    for i, run in ipairs(call('HMGET', RUNS, unpack(new_ids))) do
+      local base = first + (new[i] - 1) * 6
+      if run then remove_waiting(queues[tonumber(ARGV[base])], new_ids[i], ARGV[base + 2], run) end
+    end
+  end
+
   -- Six arguments an item: queue index, id, record, priority ('' for the default), when (see time_of), flow ('' for none). Answers 1 for each
   -- id that is new or was sent with this very record, 0 for one that exists with another record; for one whose unique key is taken, the id
   -- of the job that has it, behind `!` where the send is to be refused; `#` and the name of what is drained. The children of a run are taken
@@ -334,6 +357,7 @@ local moves = lazily(function()
     for i = first, last, 6 do ids[#ids + 1] = ARGV[i + 1] end
     if #ids == 0 then return codes, ids end
     local existing, placed = call('HMGET', JOBS, unpack(ids)), places(now)
+    remove_broken(first, ids, existing, queues)
     local is_drained = not are_children and call('EXISTS', CONTROL) == 1
 
     local function refused(k, queue, id, record, flow)
@@ -378,7 +402,7 @@ local moves = lazily(function()
   end
 
   return {
-    find = find, write_cancelled = write_cancelled, end_waiting = end_waiting, finish_end = finish_end, promote = promote, expire = expire,
+    find = find, remove_waiting = remove_waiting, write_cancelled = write_cancelled, end_waiting = end_waiting, finish_end = finish_end, promote = promote, expire = expire,
     give_back = give_back, spare_late = spare_late, take_back_expired = take_back_expired, back_in_line = back_in_line, drained = drained,
     time_of = time_of, places = places, enqueue = enqueue,
   }

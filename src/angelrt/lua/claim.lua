@@ -141,7 +141,7 @@ local function enter(queue, candidate, run, flow, facts, change)
   end
   if facts.has_gates then gates().enter(candidate.id, flow, now, change.holders) end
   if facts.expires then change.begun[#change.begun + 1] = candidate.id end
-  if facts.is_unique then turns().release_unique(candidate.id, flow, 's') end
+  if facts.is_unique then push(change.started, candidate.id, flow) end
   if queue.takes_turns then turns().charge(queue, tenant, candidate) end
   return true
 end
@@ -160,6 +160,7 @@ local function place(index, candidate, record, run, change)
     change.gone[#change.gone + 1] = candidate.id
     return true
   end
+  if candidate.lane and not run then return true end -- it has ended, and a call that broke off has left it here, too
   local queue, flow = queues[index], flow_of(run)
   local facts = facts_of(flow)
   if not is_own(run) then
@@ -190,6 +191,7 @@ local function commit(queue, change, from_ready, members)
   write_lanes(queue, change.lanes)
   write('ZADD', HOLDERS, change.holders)
   write('HSET', RUNS, change.runs)
+  for i = 1, #change.started, 2 do turns().release_unique(change.started[i], change.started[i + 1], 's') end
   write('ZREM', queue.expires, change.begun)
   write('HDEL', RUNS, change.gone)
   if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, 0, from_ready - 1) end
@@ -201,7 +203,7 @@ end
 local function serve(index, line)
   local queue, full, from_ready, members = queues[index], false, 0, {}
   local records, runs = call('HMGET', JOBS, unpack(line.ids)), call('HMGET', RUNS, unpack(line.ids))
-  local change = { leased = {}, held = {}, runs = {}, lanes = {}, holders = {}, begun = {}, gone = {}, ended = {}, marked = {} }
+  local change = { leased = {}, held = {}, runs = {}, lanes = {}, holders = {}, begun = {}, started = {}, gone = {}, ended = {}, marked = {} }
   for i, id in ipairs(line.ids) do
     local record, run, waiter, leaves = records[i], runs[i], line.waiters[i], true
     if record and not run and not queue.takes_turns and seen.holds[actor_of(record)] == false then
@@ -371,8 +373,8 @@ local function take_up(index, id, record, run)
   if is_own(run) then
     local rank = integer(parse_run(run).rank)
     grant(index, id, told_rank(index, rank, run), record, run)
-    local state, _, member = moves().find(queue, id, record, run, true)
-    if state then call('ZREM', queue[state], member) end
+    moves().remove_waiting(queue, id, record, run)
+    turns().release_unique(id, flow_of(run), 's')
     call('ZREM', queue.expires, id)
   elseif is_void then
     local holders = {}
