@@ -114,6 +114,11 @@ class RoughFleet(LivesFleet):
         if self.rough.all_known and len(drafts) > 2:
             self._send_backlogs(f"tnew{len(self.sent)}")
 
+    def schedule(self, change: str, occurrences: list[tuple[int, JobDraft]], previous: list[int], how: str, fate: Fate) -> None:
+        """Change a schedule; of occurrences of several kinds, a call that is sent again may hear of another holder of their key."""
+        same_kind = [(number, draft._replace(flow=occurrences[0][1].flow)) for number, draft in occurrences]
+        super().schedule(change, same_kind, previous, how, fate)
+
     def claim(self, **arguments: Any) -> None:
         """Claim, where tenants take turns by a worker that knows every actor: what it does not know is let by, and has its turn later."""
         known = "abc" if self.rough.all_known else arguments["known"]

@@ -234,6 +234,11 @@ async def test_answer_that_is_lost_charges_nobody_twice(part: Partition) -> None
     assert Counter(tenants(await claim(part, 20))) == {"ann": 10, "bob": 10}
 
 
+async def test_jobs_of_nobody_in_several_priorities_come_before_tenants_of_lower_ones(part: Partition) -> None:
+    await send(part, jobs("ann", 4, priority=5), jobs("-", 1, first=0, priority=1), jobs("-", 2, first=1, priority=3))
+    assert ids(await part.claim(4))[:3] == ["-.0", "-.1", "-.2"]
+
+
 # -- gates, pauses, missing actors -----------------------------------------------------------------------------------------------------
 
 

@@ -378,6 +378,16 @@ async def test_nobody_overtakes_those_who_wait_at_a_gate_that_this_call_does_not
     assert (await serve(part, 4, 1))[0] == "cid.0", "of a higher priority: it comes first"
 
 
+async def test_nobody_overtakes_a_tenant_of_a_higher_priority_than_those_of_nobody_who_wait_there_too(part: Partition) -> None:
+    await occupied(part)
+    await send(part, jobs("-", 1, gates=held()), jobs("ann", 1, gates=held(), priority=1))
+    await leave(part, 1)
+    await send(part, jobs("ann", 1, first=1, gates=held(), priority=1), jobs("bob", 1, gates=held(), priority=3))
+    waiting = {waiter.id: waiter.lane for waiter in (await part.state()).queues["q"].lanes}
+    assert waiting["ann.1"] == lane_of("ann", 1)
+    assert waiting["bob.0"] == lane_of("bob", 3)
+
+
 async def test_job_that_comes_back_waits_for_its_tenants_turn_at_the_gate(part: Partition) -> None:
     await occupied(part)
     await send(part, jobs("ann", 10, gates=held()), jobs("bob", 10, gates=held()))

@@ -146,13 +146,23 @@ local gates = lazily(function()
     return limit.burst < limit.most and 0 or limit.most - tokens_taken(limit, state_of(gate), now)
   end
 
-  -- Who is first in a lane, and when it is looked at again. Tenants take turns there: only who has a higher priority comes before them.
+  -- By what those who come later to a lane are measured: the first who waits there. Tenants take turns: only who has a higher priority comes
+  -- before one of them. Those of nobody lie before all tenants, whatever their priority.
+  local function first_in(queue, lane)
+    local of, rank, id = string.match(first_waiter(queue, lane) or '', '^([^%z]*)%z(%d+)%z(.*)$')
+    if not of then return math.huge, '' end
+    local tenant = #of > #lane and of or first_waiter(queue, lane .. 't')
+    local band_rank = tenant and string.sub(tenant, #lane + 2, #lane + 2) * PRIORITY_STEP or math.huge
+    if #of > #lane or band_rank + PRIORITY_STEP <= tonumber(rank) then return band_rank, id end
+    return tonumber(rank), id
+  end
+
+  -- Who is first in a lane, and when it is looked at again.
   local function crowd_of(queue, lane)
     local crowd = crowds[lane]
     if not crowd then
-      local of, rank, id = string.match(first_waiter(queue, lane) or '', '^([^%z]*)%z(%d+)%z(.*)$')
-      if of and #of > #lane then rank = string.sub(of, #lane + 2, #lane + 2) * PRIORITY_STEP end
-      crowd = { rank = tonumber(rank) or math.huge, id = id or '', at = tonumber(call('ZSCORE', queue.opens, lane) or math.huge) }
+      crowd = { at = tonumber(call('ZSCORE', queue.opens, lane) or math.huge) }
+      crowd.rank, crowd.id = first_in(queue, lane)
       crowds[lane] = crowd
     end
     return crowd

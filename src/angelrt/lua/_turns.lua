@@ -176,6 +176,7 @@ local turns = lazily(function()
         for _, candidate in ipairs(ready) do
           if band_of(queue, tonumber(candidate.rank)) == ready_band then line[#line + 1] = candidate end
         end
+        if #line < #ready then cut_at = #line end -- behind them come those of another band, who are not in the turns yet
       elseif string.sub(lane, 1, 1) == 't' then
         cut_at = share
         add_waiters(line, queue, at .. lane, share)
