@@ -37,19 +37,25 @@ ONCE_IN_A_CALL: Final = {"events", "stats", "gates", "gates_void"}
 
 BY_HAND: Final = "if item ~= 'e' then call('ZREM', queue.expires, id) end"
 LEAVING: Final = "if call('ZSCORE', HOLDERS, member) then count = count - 1 end"
+LEFT_PLACE: Final = "if state then call('ZREM', queue[state], member) end"
 NEVER: Final = {
     "explain": {LEAVING},
-    "schedule": {LEAVING},
+    "schedule": {LEAVING, LEFT_PLACE},
     "replay": {LEAVING, "write('ZADD', queue.expires, place.expires)"},
-    "settle": {"local is_drained = not are_children and call('EXISTS', CONTROL) == 1", "local result = call('HGET', RESULTS, id)"},
+    "settle": {
+        LEFT_PLACE,
+        "local is_drained = not are_children and call('EXISTS', CONTROL) == 1",
+        "local result = call('HGET', RESULTS, id)",
+    },
     "enqueue": {
         LEAVING,
+        LEFT_PLACE,
         "if key and (till == when or (when == 'f' and till == 's')) and call('HGET', UNIQUE, key) == id then call('HDEL', UNIQUE, key) end",
     },
     "tick": {BY_HAND},
     "claim": {
         BY_HAND,
-        "if state then call('ZREM', queue[state], member) end",
+        LEFT_PLACE,
         "if is_void then call('ZREM', HELD, worker .. '\\0' .. id) end -- it may be another one's turn by now",
         "write('ZREM', HOLDERS, holders)",
         "call('ZREM', queue.leased, id)",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from angelrt import scripts
+from angelrt.errors import RedisRefused
 from tests.scripts.gated import KEYED, OTHER, complete, declare, drain, gate, gate_problems, held, holders, lane, lanes, opens, set_limit
 from tests.scripts.partition import LEASE_MS, START_MS, ids, job, rank, verdict
+from tests.state import problems
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.scripts.partition import Partition
 
+COMMANDS_MAX: Final = 100
 A, B = lane(gate("A")), lane(gate("B"))
 
 
@@ -461,3 +466,23 @@ async def test_declaring_the_same_limit_again_marks_nothing(part: Partition) -> 
     await occupied(part, held("A"))
     await declare(part)
     assert await opens(part) == {}
+
+
+async def test_send_that_broke_off_and_comes_again_later_leaves_the_job_in_one_place(part: Partition) -> None:
+    """By then the gate may have opened, and the job's rank is another one."""
+    for at in range(1, COMMANDS_MAX):
+        await part.clear()
+        await occupied(part)
+        part.link.fail(scripts.ENQUEUE, at, resend=False)
+        with suppress(RedisRefused):
+            await part.send(job("again", flow=held("A")), job("tenant", flow=f"tann,{held('A')}"))
+        has_broken = bool(part.link.broken_at)
+        part.link.fail(scripts.ENQUEUE)
+        part.now_ms += 5
+        await end_first(part)
+        await part.send(job("again", flow=held("A")), job("tenant", flow=f"tann,{held('A')}"))
+        assert problems(await part.state()) == [], f"broken before command {at}"
+        if not has_broken:
+            return
+    message = "the call never ran to its end"
+    raise AssertionError(message)

@@ -147,7 +147,7 @@ async def test_one_in_a_lane_is_replaced_with_all_that_is_noted_of_it(part: Part
 
 
 @pytest.mark.parametrize("comes_first", [True, False])
-async def test_one_that_comes_to_the_gate_of_one_that_its_call_replaces_does_not_wait_for_it(part: Partition, comes_first: bool) -> None:
+async def test_one_that_comes_to_the_gate_of_one_that_its_call_replaces_does_not_wait_for_it(part: Partition, *, comes_first: bool) -> None:
     await declare(part, "a.key/10s@q", rate(4))
     await part.send(job("uses", flow=rated(cost=3)))
     await part.claim()
@@ -413,7 +413,7 @@ async def test_call_that_breaks_off_and_is_not_sent_again_is_in_nobodys_way(part
 
 
 @pytest.mark.parametrize("resend", [True, False])
-async def test_claim_that_breaks_off_anywhere_lets_the_key_go_of_one_that_has_started_and_of_no_other(part: Partition, resend: bool) -> None:
+async def test_claim_that_breaks_off_lets_the_key_go_of_one_that_has_started_and_of_no_other(part: Partition, *, resend: bool) -> None:
     for at in range(1, COMMANDS_MAX):
         await part.clear()
         await part.send(same("one", until="s"))
