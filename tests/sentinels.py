@@ -113,15 +113,25 @@ class Watched(Pair):
         message = "no sentinel answers"
         raise RuntimeError(message)
 
-    def fail_over(self) -> None:
-        """Ask a sentinel to make the replica the primary; the old one goes on as a replica. Returns when that is so."""
+    def ask_for_failover(self) -> None:
+        """Ask a sentinel to make the replica the primary; it leads the failover, and the others hear of it a second later."""
         with Redis(port=self.sentinels[0], socket_timeout=5) as redis:
             redis.sentinel_failover(SERVICE)
+
+    def fail_over(self) -> None:
+        """Make the replica the primary; the old one goes on as a replica. Returns when that is so."""
+        self.ask_for_failover()
         until(lambda: (self.about(1)["role"], self.about(0)["role"]) == ("master", "slave"), "the roles are changed")
 
     def until_failed_over(self) -> None:
         """Return when the sentinels have made the replica the primary."""
         until(lambda: self.primary() == self.ports[1], "the replica is the primary")
+
+    def restart_sentinel(self, number: int) -> None:
+        """Kill a sentinel, and start it again on its port; it knows nothing of the others then."""
+        self.processes[number].kill()
+        self.processes[number].wait()
+        self.processes[number] = self._sentinel(self.sentinels[number])
 
     def remove(self) -> None:
         """Stop and remove everything."""
@@ -148,6 +158,17 @@ class Watched(Pair):
         except (RedisError, KeyError):
             return False
         return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == 1)
+
+
+def clients(port: int, command: str = "") -> int:
+    """Return how many connections of applications a server or a sentinel has; with a command, how many that sent it last."""
+    with Redis(port=port, socket_timeout=5) as redis:
+        try:
+            others = [one for one in redis.client_list() if int(one["id"]) != redis.client_id()]
+        except RedisError:
+            return 0
+    ours = [one for one in others if not one["name"].startswith("sentinel-") and not {"M", "S"} & set(one["flags"])]
+    return len([one for one in ours if command in one["cmd"]])
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

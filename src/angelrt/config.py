@@ -93,7 +93,7 @@ def resolve_url(url: str | None) -> str:
 class SentinelAddress(NamedTuple):
     """Where the sentinels are, and the name under which they watch the servers; user, password and database are of the servers."""
 
-    sentinels: list[tuple[str, int]]
+    sentinels: tuple[tuple[str, int], ...]
     service: str
     db: int
     username: str | None
@@ -113,7 +113,7 @@ def sentinel_address(url: str) -> SentinelAddress | None:
     service, _, db = path.partition("/")
     try:
         parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
-        sentinels = [(part.hostname or "", part.port or SENTINEL_PORT) for part in parts]
+        sentinels = tuple((part.hostname or "", part.port or SENTINEL_PORT) for part in parts)
         known = dict[str, str | None]((name, values[0]) for name, values in parse_qs(query, strict_parsing=bool(query)).items())
         own = known.pop("sentinel_username", None), known.pop("sentinel_password", None)
         number = int(db or 0)

@@ -278,6 +278,7 @@ class BlockingLink:
     def __init__(self, url: str) -> None:
         """Remember where to connect."""
         self._url = url
+        self._watched = sentinel_address(url)
         self._redis: Redis | None = None
 
     def call(self, script: Script, command: Sequence[Any]) -> Any:
@@ -321,6 +322,10 @@ class BlockingLink:
             return execute(*as_eval(script, command))
 
     def _execute(self) -> Callable[..., Any]:
+        if self._redis is not None and self._watched is not None:
+            place = cast("dict[str, Any]", self._redis.get_connection_kwargs())  # pyright: ignore[reportUnknownMemberType] - not annotated
+            if sentinel.is_left(self._watched, place["host"], place["port"]):
+                self.close()
         if self._redis is None:
             self._redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
                 sentinel.primary_url(self._url),

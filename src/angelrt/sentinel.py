@@ -1,7 +1,14 @@
-"""Servers behind Redis Sentinel: every new connection asks the sentinels where the primary is, so that a failover is one reconnect."""
+"""Servers behind Redis Sentinel: every new connection asks the sentinels where the primary is, so that a failover is one reconnect.
+
+While connections stand, every sentinel is listened to: only the one that leads a failover tells of it before the replica is promoted.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
+import time
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
@@ -9,6 +16,8 @@ from redis.asyncio import Sentinel
 from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import RedisError
 from redis.retry import Retry as BlockingRetry
 from redis.sentinel import Sentinel as BlockingSentinel
 
@@ -19,31 +28,145 @@ if TYPE_CHECKING:
 
     from .config import SentinelAddress
 
+log = logging.getLogger("angelrt")
+
 ASK_TIMEOUT_S: Final = 1.0
 """A sentinel that does not answer in this time is passed over."""
+EVENTS: Final = ("+failover-state-send-slaveof-noone", "+switch-master")
+"""The first is told by the leading sentinel alone, some 50 ms before it promotes the replica; the second by all, up to a second after."""
+LEAVING_S: Final = 5.0
+"""For so long after an event nobody goes back to the old primary, which sentinels that have not heard yet go on naming."""
+SILENCE_S: Final = 5.0
+"""After this silence a sentinel is asked for a sign of life; after as much again it is given up."""
+AGAIN_S: Final = 0.5
+AGAIN_CAP_S: Final = 30.0
+
+_left_at_s: Final[dict[tuple[str, str, int], float]] = {}
+"""By service, host and port of a primary: when an event said that it is being replaced."""
+_watches: Final[dict[tuple[asyncio.AbstractEventLoop, SentinelAddress], _Watch]] = {}
 
 
 class PrimaryConnection(Connection):
-    """A connection to the server that is primary at the moment of connecting. Raises MasterNotFoundError while there is none."""
+    """A connection to the server that is primary at the moment of connecting, and broken when the sentinels replace it.
+
+    Connecting raises redis-py's ConnectionError while there is none.
+    """
 
     def __init__(self, address: SentinelAddress, **options: Any) -> None:
         """Remember whom to ask; `options` are those of any connection."""
         options |= {"db": address.db, "username": address.username, "password": address.password}
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType] - redis-py's keyword arguments are not annotated
         self._address = address
+        self._watch: _Watch | None = None
 
     async def connect(self) -> None:
-        """Ask, then connect."""
+        """Listen for failovers, ask, then connect."""
+        self._watch = _Watch.join(self, self._address)
         asked = Sentinel(self._address.sentinels, sentinel_kwargs=_options(self._address, Retry(NoBackoff(), 0)))  # type: ignore[no-untyped-call]
         try:
             self.host, self.port = cast("tuple[str, int]", await asked.discover_master(self._address.service))
         finally:
             await asked.aclose()
         await super().connect()  # type: ignore[no-untyped-call]
+        _refuse_left(self._address, self.host, self.port)
+
+    async def disconnect(self, *args: Any, **options: Any) -> None:
+        """Close; the last connection takes the subscriptions with it."""
+        await super().disconnect(*args, **options)
+        if self._watch is not None:
+            watch, self._watch = self._watch, None
+            # Without a turn of the loop: redis-py connects a closed connection anew, past `connect`, when somebody writes to it.
+            watch.part(self)
+
+    def leave(self) -> None:
+        """Break off if the server is being replaced: whoever reads from it connects anew."""
+        if self._writer is not None and is_left(self._address, self.host, self.port):
+            self._writer.transport.abort()
+
+
+class _Watch:
+    """Listens at every sentinel of a service while connections of this event loop use it."""
+
+    def __init__(self, address: SentinelAddress) -> None:
+        self._address = address
+        self._loop = asyncio.get_running_loop()
+        self.users = set[PrimaryConnection]()
+        self._tasks = [asyncio.create_task(self._follow(*one), name="angelrt sentinel") for one in address.sentinels]
+
+    @staticmethod
+    def join(user: PrimaryConnection, address: SentinelAddress) -> _Watch:
+        key = asyncio.get_running_loop(), address
+        watch = _watches[key] = _watches.get(key) or _Watch(address)
+        watch.users.add(user)
+        return watch
+
+    def part(self, user: PrimaryConnection) -> None:
+        self.users.discard(user)
+        if not self.users:
+            del _watches[self._loop, self._address]
+            for task in self._tasks:
+                task.cancel()
+
+    async def _follow(self, host: str, port: int) -> None:
+        pause_s = AGAIN_S
+        while True:
+            since_s = time.monotonic()
+            try:
+                await self._hear(host, port)
+            except (RedisError, OSError, RuntimeError) as error:
+                stood = time.monotonic() - since_s > AGAIN_CAP_S
+                pause_s = AGAIN_S if stood else min(2 * pause_s, AGAIN_CAP_S)
+                wait_s = random.uniform(0.5, 1) * pause_s  # noqa: S311 - jitter
+                log.warning("listening for failovers at the sentinel on %s:%d: %s; trying again in %.2f s", host, port, error, wait_s)
+                await asyncio.sleep(wait_s)
+
+    async def _hear(self, host: str, port: int) -> None:
+        connection = Connection(host=host, port=port, protocol=2, **_options(self._address, Retry(NoBackoff(), 0)))
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.send_command("SUBSCRIBE", *EVENTS)
+            silent = False
+            while True:
+                news = cast("Any", await connection.read_response(timeout=SILENCE_S))
+                if news is None:
+                    if silent:
+                        message = f"no sign of life for {2 * SILENCE_S:g} s"
+                        raise NotConnected(message)
+                    silent = True
+                    await connection.send_command("PING")
+                    continue
+                silent = False
+                if news[0] == b"message":
+                    self._tell(news[2].decode())
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _tell(self, text: str) -> None:
+        """Break off from the primary that an event names: `slave NAME HOST PORT @ SERVICE HOST PORT`, or `SERVICE HOST PORT HOST PORT`."""
+        service, host, port = text.rpartition("@ ")[2].split()[:3]
+        if service != self._address.service:
+            return
+        if not is_left(self._address, host, int(port)):
+            log.warning("the sentinels replace the primary of %s, %s:%s; its connections are given up", service, host, port)
+        _left_at_s[service, host, int(port)] = time.monotonic()
+        for user in self.users:
+            user.leave()
+
+
+def is_left(address: SentinelAddress, host: str, port: int) -> bool:
+    """Whether the sentinels are replacing this primary, or have just done so."""
+    told_s = _left_at_s.get((address.service, host, port))
+    return told_s is not None and time.monotonic() - told_s < LEAVING_S
+
+
+def _refuse_left(address: SentinelAddress, host: str, port: int) -> None:
+    if is_left(address, host, port):
+        message = f"the primary {host}:{port} is being replaced"
+        raise NotConnected(message)
 
 
 def primary_url(url: str) -> str:
-    """Return the address of the server that is primary now; every other address as it is. Raises MasterNotFoundError."""
+    """Return the address of the server that is primary now; every other address as it is. Raises as connecting does."""
     address = sentinel_address(url)
     if address is None:
         return url
@@ -51,6 +174,7 @@ def primary_url(url: str) -> str:
     try:
         discover = cast("Callable[[str], tuple[str, int]]", asked.discover_master)  # pyright: ignore[reportUnknownMemberType] - not annotated
         host, port = discover(address.service)
+        _refuse_left(address, host, port)
     finally:
         for one in asked.sentinels:
             one.close()

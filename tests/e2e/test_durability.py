@@ -152,4 +152,4 @@ async def fail_over(program: Program, namespace: str, how: str, durability: str)
 async def test_a_failover_takes_nothing_that_a_replica_has_confirmed(own_server: Server, namespace: str, how: str, durability: str) -> None:
     trials = [await fail_over(own_server.program, f"{namespace}-{trial}", how, durability) for trial in range(FAILOVERS)]
     lost = tell(f'{own_server.program}, failover ({how}), durability="{durability}"', trials)
-    assert lost == 0 or durability == "primary"
+    assert lost == 0 or (durability == "primary" and lost <= FAILOVERS * SENDERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from angelrt import ConfigError, JobNotFound, NotReplicated, Runtime, Status
 from angelrt.keys import Keys
 from angelrt.store import Store
 from tests.scripts.partition import job
+from tests.sentinels import clients
 from tests.worker.waiting import until
 
 if TYPE_CHECKING:
@@ -104,6 +106,29 @@ async def test_what_a_replica_has_confirmed_outlives_the_death_of_the_primary(wa
         results = await asyncio.gather(*(sent.result(RESULT_S) for _, sent in load.done))
         assert results == [2 * number for number, _ in load.done]
         assert worker.failure is None
+
+
+async def test_every_connection_leaves_a_primary_that_is_replaced_before_it_is_demoted(watched: Watched, namespace: str) -> None:
+    old, new = watched.ports
+    async with application(watched.url, namespace) as rt, rt.worker(grace=5):
+        assert await (await rt.send("double", {"number": 1})).result(RESULT_S) == 2
+        await until(lambda: [clients(port, "subscribe") for port in watched.sentinels] == [1, 1, 1], "each sentinel is listened to, once")
+        before = clients(old)
+        asked_s = time.monotonic()
+        await asyncio.to_thread(watched.ask_for_failover)
+        await until(lambda: (clients(old), clients(new)) == (0, before), "all have moved")
+        print(f"\n{watched.program}: {before} connections at the new primary after {time.monotonic() - asked_s:.1f} s")  # noqa: T201 - the figure
+        assert watched.about(0)["role"] == "master", "nobody has told it yet"
+        assert await (await rt.send("double", {"number": 2})).result(RESULT_S) == 4
+    await until(lambda: not any(clients(port) for port in [old, new, *watched.sentinels]), "nothing is left open")
+
+
+async def test_a_sentinel_that_comes_back_is_listened_to_again(watched: Watched, namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with application(watched.url, namespace):
+        await until(lambda: clients(watched.sentinels[0], "subscribe") == 1, "it is listened to")
+        watched.restart_sentinel(0)
+        await until(lambda: clients(watched.sentinels[0], "subscribe") == 1, "it is listened to again")
+        assert f"listening for failovers at the sentinel on 127.0.0.1:{watched.sentinels[0]}: " in caplog.text
 
 
 async def test_sentinels_of_which_one_is_left_still_tell(watched: Watched, namespace: str) -> None:

@@ -94,12 +94,12 @@ def test_any_other_scheme_is_refused_with_those_that_exist(url: str) -> None:
 
 def test_an_address_of_sentinels_is_taken_apart() -> None:
     assert sentinel_address("redis+sentinel://a,b:1/house") == SentinelAddress(
-        [("a", 26379), ("b", 1)], "house", db=0, username=None, password=None, sentinel_username=None, sentinel_password=None
+        (("a", 26379), ("b", 1)), "house", db=0, username=None, password=None, sentinel_username=None, sentinel_password=None
     )
     assert sentinel_address(
         "redis+sentinel://me:p%40ss@[::1]:5/my%20house/3?sentinel_username=s&sentinel_password=t%26"
     ) == SentinelAddress(
-        [("::1", 5)],
+        (("::1", 5),),
         "my house",
         db=3,
         username="me",
