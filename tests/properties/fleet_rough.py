@@ -109,8 +109,8 @@ class RoughFleet(LivesFleet):
         assert not self.rough.at_gates or [*self.shares_at_gates.unfair(self.model.rules)] == []
 
     def enqueue(self, drafts: list[JobDraft], twice: str, fate: Fate) -> None:
-        """Send new jobs; no id twice with different records, which in a call that is sent again is another call for their keys."""
-        super().enqueue(drafts, twice and "same", fate)
+        """Send new jobs, and where tenants take turns more for one who is new."""
+        super().enqueue(drafts, twice, fate)
         if self.rough.all_known and len(drafts) > 2:
             self._send_backlogs(f"tnew{len(self.sent)}")
 

@@ -73,13 +73,15 @@ class Uniques(Gates):
         return next((f"#{word} {name}" for kind, word, name in parts if f"d{kind}{name}" in self.paused), None)
 
     def last_of_each_key(self, new: Sequence[NewJob], *, are_children: bool) -> dict[str, str]:
-        """Of the jobs of one call that replace each other, the last one that is not refused stays: the others make room for it."""
+        """Of the jobs of one call that replace each other, the last one that is not refused, nor was there before, stays."""
         found: dict[str, str] = {}
+        come: set[str] = set()
         for one in new:
             key, known = key_of(one.flow or NOTHING), self.jobs.get(one.id)
             is_taken = known or are_children or not self.drained(one.queue, actor_of(one.record), one.flow or NOTHING)
-            if key and key.how == "r" and is_taken and (known is None or known.record == one.record):
+            if key and key.how == "r" and is_taken and one.id not in come and (known is None or known.record == one.record):
                 found[key.name] = one.id
+            come.add(one.id)
         return found
 
     def conflict(self, one: NewJob, taken: dict[str, str], last: dict[str, str]) -> str | None:

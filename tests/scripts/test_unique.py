@@ -239,6 +239,14 @@ async def test_batch_that_replaces_itself_is_the_same_when_it_is_sent_again(part
     assert (await keys(part)) == {KEY: "j3"}
 
 
+async def test_batch_that_has_one_id_twice_is_the_same_when_it_is_sent_again(part: Partition) -> None:
+    part.link.fail(scripts.ENQUEUE, LOST_ANSWER)
+    assert await part.send(same("j1", "r"), same("j2", "r"), same("j1", "r", actor="b")) == [b"j2", 1, b"j2"]
+    state = await part.state()
+    assert state.places() == {"j2": ["ready:q"]}
+    assert (await keys(part)) == {KEY: "j2"}
+
+
 async def test_keys_of_a_batch_are_apart(part: Partition) -> None:
     assert await part.send(same("j1"), same("j2", key="a:2"), same("j3"), same("j4", key="a:2")) == [1, 1, b"j1", b"j2"]
 

@@ -279,15 +279,16 @@ local moves = lazily(function()
   end
 
   -- Of the jobs of one call that replace each other, the last one stays; so it does where the call is sent again. One that is refused
-  -- replaces nobody.
+  -- replaces nobody, nor does an id that comes again: by then it may be known, with the other record.
   local function last_by_key(first, ids, existing, queues, is_drained)
-    local last = {}
+    local last, has_come = {}, {}
     for k, id in ipairs(ids) do
       local base = first + (k - 1) * 6
       local record, flow = ARGV[base + 2], ARGV[base + 5]
       local key, _, how = turns().unique_of(flow)
       local is_taken = existing[k] or not (key and is_drained and drained(queues[tonumber(ARGV[base])], record, flow))
-      if how == 'r' and is_taken and (not existing[k] or existing[k] == record) then last[key] = id end
+      if how == 'r' and is_taken and not has_come[id] and (not existing[k] or existing[k] == record) then last[key] = id end
+      has_come[id] = true
     end
     return last
   end
