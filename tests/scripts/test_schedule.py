@@ -222,3 +222,10 @@ async def test_one_that_was_begun_late_makes_up_for_all(part: Partition, *, ende
         await part.settle(verdict("n:1", "c", b"{}"))
     part.now_ms += 1
     assert await inserted(part, "n:1") == ["n:next"]
+
+
+async def test_without_jobs_there_is_nothing_to_make_up_for(part: Partition) -> None:
+    await part.send("n:1")
+    await stored(part)
+    assert await part.store.schedule("n", FIRST, SECOND, previous="n:1", how=f"{part.now_ms:.0f}") == (True, [])
+    assert await record(part) == f"{SECOND}\0plan"

@@ -76,7 +76,7 @@ if how == 'd' then
   for id in string.gmatch(previous, '%S+') do take_away(id) end
 end
 local first = FIRST
-if tonumber(how) and makes_up(previous, tonumber(how)) then
+if tonumber(how) and #ARGV >= FIRST and makes_up(previous, tonumber(how)) then
   leave_out(first)
   first = first + FIELDS
 end
