@@ -219,6 +219,29 @@ async def test_one_behind_a_dear_one_is_told_what_that_one_waits_for(part: Parti
     assert told.facts["gate"][2] == (await explain(part, "dear")).facts["gate"][2]
 
 
+@pytest.mark.parametrize("actor", ["a", "rare"])
+@pytest.mark.parametrize(("cost", "is_held"), [(6, True), (8, False)], ids=["waits for tokens", "costs more than there ever are"])
+async def test_one_is_told_that_it_will_wait_behind_a_dear_one_before_either_has_come_to_the_gate(
+    part: Partition, actor: str, cost: int, *, is_held: bool
+) -> None:
+    known = ("a", "rare")
+    await declare(part, RATED, rate(10))
+    for before in (job("early", actor=actor, flow=rated(cost=1)), job("dear", actor=actor, flow=rated(cost=cost))):
+        await part.send(before)
+        part.now_ms += 1
+    await part.send(job("cheap", actor=actor, flow=rated(cost=1)), job("other", actor=actor))
+    assert ids(await part.claim(0 if actor == "a" else 10, under="t0")) == []
+    await part.send(job("first", flow=rated(cost=5), priority=0))
+    assert (await explain(part, "cheap", *known)).names == ["line"]
+    assert ids(await part.claim(1, actors=known)) == ["first"]
+    await set_limit(part, RATED, rate(7))
+    told, of_dear = [(await explain(part, name, *known)).facts.get("gate") for name in ("cheap", "dear")]
+    assert told == (of_dear if is_held else None)
+    assert [(await explain(part, name, *known)).names for name in ("early", "other")] == [["line"], ["line"]]
+    assert ids(await part.claim(under="t2", actors=known)) == ["early", *([] if is_held else ["cheap"]), "other"]
+    assert ("gate" in (await explain(part, "cheap", *known)).names) is is_held
+
+
 async def test_one_behind_a_paused_dear_one_is_told_until_when_nobody_looks(part: Partition) -> None:
     await declare(part, RATED, rate(10))
     await part.send(job("first", flow=rated(cost=6)))
