@@ -368,7 +368,7 @@ def _left_over(state: State) -> Iterator[str]:
     yield from (f"{job_id} ended and has a run" for job_id in ended & state.runs.keys())
     yield from (f"{job_id} ended and is watched" for job_id in ended & state.watch.keys())
     yield from (f"{job_id} ended and has no result" for job_id in (state.completed | state.failed).keys() - state.results.keys())
-    yield from (f"nobody will clear the state of lane {lane}" for lane in state.gates.keys() ^ state.gates_void.keys())
+    yield from (f"nobody will clear the state of lane {lane}" for lane in state.gates.keys() - state.gates_void.keys())
     arguments = {blob_field(job_id, record) for job_id, record in state.jobs.items() if record.endswith(b"\0")}
     results = {
         f"{job_id}={result.partition(b' ')[0].decode()}" for job_id, result in state.results.items() if result.endswith(IN_BLOB)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from angelrt import scripts
 from tests.scripts.gated import (
     LATEST_MS,
     RATED,
@@ -27,6 +28,7 @@ from tests.scripts.gated import (
     set_limit,
 )
 from tests.scripts.partition import LEASE_MS, START_MS, ids, job, verdict
+from tests.state import problems
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from tests.scripts.partition import Partition
 
 A = lane(gate("A", RATED))
+COMMANDS_MAX: Final = 100
 
 
 @pytest.fixture(autouse=True)
@@ -462,3 +465,20 @@ async def test_lease_that_outlives_the_window_changes_nothing_when_it_ends(part:
     await part.settle(verdict("j0", "c", b"1", gates="u1"))
     await part.send(job("j2", flow=rated("A", cost=1)))
     assert ids(await part.claim(under="t3")) == [], "what comes back is of a window that has passed"
+
+
+async def test_claim_that_breaks_off_and_comes_again_leaves_no_state_of_a_rate_for_ever(part: Partition) -> None:
+    """The first call has taken the only token, so that the second finds the gate closed, and writes nothing of it."""
+    for at in range(1, COMMANDS_MAX):
+        await part.clear()
+        await declare(part, RATED, rate(1))
+        await part.send(job("j1", flow=rated()))
+        part.link.fail(scripts.CLAIM, at)
+        await part.claim()
+        has_broken = bool(part.link.broken_at)
+        part.link.fail(scripts.CLAIM)
+        assert problems(await part.state()) == [], f"broken before command {at}"
+        if not has_broken:
+            return
+    message = "the call never ran to its end"
+    raise AssertionError(message)

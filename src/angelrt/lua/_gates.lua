@@ -292,8 +292,8 @@ local gates = lazily(function()
         parts[#parts + 1] = integer(slice.ends) .. ':' .. integer(slice.tokens)
         void = math.max(void, limit and counts_until(limit, slice) or now)
       end
+      call('ZADD', GATES_VOID, math.ceil(math.max(void, state.hold, state.full)), lane) -- first: a state without it would stay for ever
       call('HSET', GATES, lane, table.concat(parts, ' '))
-      call('ZADD', GATES_VOID, math.ceil(math.max(void, state.hold, state.full)), lane)
     end
     seen.changed = {}
   end
