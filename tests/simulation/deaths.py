@@ -21,13 +21,10 @@ ALONE: Final = 2
 PROVEN: Final = 3
 BEATEN_MS: Final = 600
 """A worker whose last beat came so shortly before its lease was lost, or later, stood still at most."""
-CLOSING: Final = ("request", "reply", "greeting", "cut off", "clock jump +")
+CLOSING: Final = ("request", "reply", "greeting", "cut off")
 """Faults by which a worker may be without any connection for a second: what it sends is lost, or is not answered."""
 CLOSED_S: Final = 10.0
 """For so long at most after such a fault: a reply is waited for 5 s, and the next connection may be lost as well."""
-
-LEARNT_S: Final = 3.0
-"""So soon at most after the clock of the server has jumped all know its time again."""
 
 
 @dataclass
@@ -47,7 +44,7 @@ class Deaths:
             self.counts["struck off by the connection"] += 1
             return
         own = [fault for fault in faults if fault.process in (None, process)]
-        near = [fault for fault in own if (fault.until_s + CLOSED_S if fault.has_length else fault.from_s + LEARNT_S) >= now_s]
+        near = [fault for fault in own if fault.until_s + CLOSED_S >= now_s]
         if any(word in fault.name for fault in near for word in CLOSING):
             self.counts["struck off alive"] += 1
             return

@@ -69,11 +69,6 @@ class Fault:
         return any(word in self.name for word in ("silence", "greeting", "late", "cut off"))
 
     @property
-    def has_length(self) -> bool:
-        """Whether it lasts until its end; a jump of the clock happens at once."""
-        return not self.name.startswith("clock jump")
-
-    @property
     def weight_s(self) -> float:
         """How long it may keep a worker from renewing its leases."""
         if self.name.startswith(("killed", "clock jump", "request late")):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import hiredis
 from redis._parsers.base import BaseParser
-from redis.exceptions import NoScriptError
 
 from angelrt.scripts import SCRIPTS
 
@@ -156,8 +155,6 @@ class Server:
         self.peers: dict[Peer, None] = {}
         self.blocked: list[Peer] = []
         self.subscribers: dict[bytes, list[Peer]] = {}
-        self.orphans: set[str] = set()
-        """What a transaction stored apart although the server did not know its script; gone with the next try, unless the sender dies."""
         self.executed: Callable[[str, dict[str, bytes], list[bytes], Any], None] = lambda *_: None
         self._loop = loop
         self._is_serving = False
@@ -261,8 +258,6 @@ class Server:
             replies = self.real.run(["MULTI"], *given, ["EXEC"])[-1]
             if isinstance(replies, Exception):
                 return [replies] * len(given)
-            if isinstance(replies[-1], NoScriptError):
-                self.orphans |= {command[2].decode() for command in given if command[0] == b"HSETNX"}
         for command, reply in zip(given, replies, strict=True):
             script = script_of(command)
             if script is not None:
