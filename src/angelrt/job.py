@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -90,8 +89,7 @@ def rank_ready_ms(rank: float) -> float:
     return rank % PRIORITY_STEP / TICKS_PER_MS + EPOCH_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The envelope of a job, written once: `actor NUL nonce [meta] NUL arguments`; no arguments means that they are in `blobs`.
 
     Meta holds only what differs from the defaults: `p` priority, `a` attempts, `t` timeout_s, `e` enqueued_ms of an id that carries none.

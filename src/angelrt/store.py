@@ -96,7 +96,7 @@ class Verdict(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """What the verdict weighs in a batch."""
-        return len(self.payload) + sum(child.size_bytes for child in self.children) + 64
+        return len(self.payload) + (sum(child.size_bytes for child in self.children) if self.children else 0) + 64
 
 
 class Lease(NamedTuple):

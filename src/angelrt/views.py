@@ -51,14 +51,20 @@ def read_run(stored: bytes) -> Run:
     return Run(token, worker, float(rank), int(deliveries), int(attempts), int(losses), float(started), flow, history)
 
 
+def read_lease(stored: bytes) -> tuple[str, int, str, str]:
+    """Return what a worker needs to know of a run that it was given: token, attempts, flow and history. For each job, so nothing more."""
+    token, _, _, _, attempts, _, _, flow, history = stored.decode().split(" ", 8)
+    return token, int(attempts), flow, history
+
+
 def deaths_of(flow: str) -> int:
     """Return in how many deaths of workers in a row a job ran, by its flow."""
-    return next((int(item[1:]) for item in flow.split(",") if item[0] == "d"), 0) if flow != "-" else 0
+    return next((int(item[1:]) for item in flow.split(",") if item[0] == "d"), 0)
 
 
 def process_deaths_of(history: str) -> int:
     """Return how many of the latest runs in a row ended with the death of their own process, by a job's history."""
-    return sum(1 for _ in takewhile(lambda ended: ended.startswith("d,"), history.split(";"))) if history else 0
+    return sum(1 for _ in takewhile(lambda ended: ended.startswith("d,"), history.split(";")))
 
 
 def read_outcome(stored: bytes) -> tuple[Run, bytes]:

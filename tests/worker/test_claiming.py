@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from contextlib import AsyncExitStack
 from functools import partial
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from angelrt import Actors, Status
 from angelrt.store import Store
+from angelrt.worker.claim import ClaimLoop
+from angelrt.worker.running import Running
 from tests.worker.waiting import until
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 RESULT_S = 20
 LONG_S = 3600
 QUICK_JOBS = 300
+SERVER_STOPS_S = 0.1
+TURNS = 10
 
 
 async def test_a_job_claimed_ahead_of_a_slot_goes_to_whoever_has_one(rt: Runtime[Any], new_runtime: NewRuntime) -> None:
@@ -114,3 +120,28 @@ async def test_each_claim_brings_the_time_of_the_one_before(rt: Runtime[Any], mo
             await (await quick.send()).result(RESULT_S)
     assert len(answered) >= 3
     assert asked == [0, *answered][: len(asked)], "it would hand on the same mark for ever, or none"
+
+
+async def test_a_claim_that_waits_takes_nothing_once_it_is_closed(rt: Runtime[Any]) -> None:
+    """Or it would take what its worker hands back as it stops, and keep it for as long as a run keeps the worker from leaving."""
+
+    @rt.actor()
+    async def works() -> None: ...
+
+    store, told = rt.client().store, list[bool]()
+    server = int((await store.command("INFO", "server")).partition(b"process_id:")[2].split()[0])
+    options: dict[str, Any] = {"queues": ["default"], "actors": {works.name: works}, "lease_ms": 15_000}
+    claims = ClaimLoop(store, "w1", Running(1), **options, start=told.append, refuse=lambda *_: None, on_due=lambda _: None)
+    await (await works.send()).cancel()
+    assert await claims.claim_once(1, block=True) == 0, "it has its connection now, has taken the marker, and the server knows the scripts"
+
+    os.kill(server, signal.SIGSTOP)  # a busy server reads a claim, and what others have sent since, before the end of its connection
+    waiting = asyncio.create_task(claims.claim_once(1, block=True))
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    asyncio.get_running_loop().call_later(SERVER_STOPS_S, os.kill, server, signal.SIGCONT)
+    await claims.close()
+    job = await works.send()
+    assert (await job.info()).state == "ready"
+    await asyncio.wait([waiting])

@@ -143,11 +143,13 @@ async def test_what_waits_for_a_thread_is_handed_back_at_once(rt: Runtime[Any], 
     async with AsyncExitStack() as stack:
         worker = await stack.enter_async_context(rt.worker(grace=LONG_S))
         jobs = [await works.send(number) for number in range(3)]
-        await until(lambda: len(started) == 1 and len(worker.running.leases) == 3, "one has the thread and two wait for it")
-        stopping = asyncio.create_task(stack.aclose())
-        for job in jobs[1:]:
-            assert_handed_back(await until_info(job, lambda info: info.state == "ready", "what has not begun is handed back"))
-        go_on.set()
+        try:
+            await until(lambda: len(started) == 1 and len(worker.running.leases) == 3, "one has the thread and two wait for it")
+            stopping = asyncio.create_task(stack.aclose())
+            for job in jobs[1:]:
+                assert_handed_back(await until_info(job, lambda info: info.state == "ready", "what has not begun is handed back"))
+        finally:
+            go_on.set()  # a thread that waits for ever would keep the tests from ending
         await stopping
     assert await jobs[0].result(RESULT_S) == 0
 

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import secrets
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config import BATCH_MAX_JOBS
 from ..errors import RedisRefused
 from ..job import rank_ready_ms, read_record, write_number
-from ..link import REPLY_TIMEOUT_S, Link
+from ..link import REPLY_TIMEOUT_S, Link, LinkLost
 from ..store import BLOCK_S
-from ..views import deaths_of, process_deaths_of, read_run
+from ..views import deaths_of, process_deaths_of, read_lease
 from .running import Run
 
 if TYPE_CHECKING:
@@ -103,8 +104,15 @@ class ClaimLoop:
         return len(claimed.deliveries)
 
     async def close(self) -> None:
-        """Close the own connection: the server forgets a claim that waits on it."""
+        """Close the own connection: the server forgets a claim that waits on it.
+
+        A busy server may read the claim, and then what this worker hands back, before it sees the end of the connection: the claim would
+        take it, for nobody. So the server answers twice first: once in the turn in which it reads the claim, once after that.
+        """
         await self._link.close()
+        with suppress(LinkLost):
+            for _ in range(2):
+                await self._store.link.call(["PING"])
 
     async def _hand_over(self, claimed: Claimed) -> None:
         # Without a deadline: the jobs are leased, and a worker outlives any outage of its server.
@@ -119,15 +127,15 @@ class ClaimLoop:
 
     def _run_of(self, delivery: Delivery, blobs: Mapping[str, bytes], now_ms: float, now_s: float) -> Run:
         record = read_record(delivery.record)
-        state = read_run(delivery.run)
+        token, attempts, flow, history = read_lease(delivery.run)
         job_id, queue = delivery.id.decode(), delivery.queue.decode()
         actor = self._actors[record.actor]
         attempts_max = record.meta.get("a", actor.definition.retry.attempts)
         timeout_s = record.meta.get("t", actor.definition.timeout_s)
         arguments = record.arguments or blobs.get(job_id) or b""
         return Run(
-            job_id, queue, state.token, actor, arguments, state.attempts, attempts_max, timeout_s,
-            rank_ready_ms(float(delivery.rank)), now_ms, now_s, state.flow, deaths_of(state.flow), process_deaths_of(state.history),
+            job_id, queue, token, actor, arguments, attempts, attempts_max, timeout_s, rank_ready_ms(float(delivery.rank)), now_ms, now_s,
+            flow, deaths_of(flow) if flow != "-" else 0, process_deaths_of(history) if history else 0,
         )  # fmt: skip
 
     def _name_missing(self, parked: Sequence[str]) -> None:

@@ -80,7 +80,7 @@ class Runner:
         """Start a run, or queue it until a slot is free. One that was sent without its gates goes back, with them."""
         self._running.lease(run)
         try:
-            flow = self._missing_gates(run)
+            flow = self._missing_gates(run, self._gates_of) if self._gates_of else ""
         except (InvalidArguments, InvalidOptions) as error:
             log.error("%s: job %s can have no gate, so it fails: %s", run.actor.name, run.id, error)  # noqa: TRY400 - the words say it all
             self._put(self._verdict(run, "g", payload=failure_json(run.actor.name, error)))
@@ -107,15 +107,13 @@ class Runner:
             running.slots.add(run)
             run.task = self._loop.create_task(self._execute(run), context=self._base.copy())
 
-    def _missing_gates(self, run: Run) -> str:
+    def _missing_gates(self, run: Run, gates_of: Callable[[Run], list[str]]) -> str:
         """Return the whole flow of a job whose sender did not know all limits of its actor and queue; '' for a job that has its gates.
 
         Raises InvalidArguments and InvalidOptions for a job that can have none, and would evade the limits.
         """
-        if not self._gates_of:
-            return ""
         has = {item.partition("*")[0] for item in run.flow.split(",")}
-        missing = [gate for gate in self._gates_of(run) if gate.partition("*")[0] not in has]
+        missing = [gate for gate in gates_of(run) if gate.partition("*")[0] not in has]
         return ",".join([*missing, run.flow] if run.flow != "-" else missing) if missing else ""
 
     def _check_queue(self) -> None:
