@@ -12,6 +12,7 @@ import orjson
 
 from .catalog import PEERS, ROOT
 from .curves import CURVES
+from .report import BEGIN, END, placed, render
 from .runner import Options, Run, write
 from .table import text_table
 from .workloads import WORKLOADS
@@ -54,6 +55,7 @@ def report_parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog="python -m bench.compare report", description="Markdown on standard output, plots in a folder.")
     found.add_argument("figures", type=Path, metavar="JSON")
     found.add_argument("--plots", type=Path, default=ROOT / "docs" / "performance", help="the folder of the plots")
+    found.add_argument("--into", type=Path, metavar="FILE", help=f"write between {BEGIN} and {END} of this file, not to standard output")
     return found
 
 
@@ -74,10 +76,12 @@ def say(line: str) -> None:
 
 def render_report(arguments: list[str]) -> None:
     """Render what was measured."""
-    from .report import render  # noqa: PLC0415 - it brings matplotlib
-
     given = report_parser().parse_args(arguments)
-    sys.stdout.write(render(orjson.loads(given.figures.read_bytes()), given.plots))
+    rendered = render(orjson.loads(given.figures.read_bytes()), given.plots)
+    if given.into is None:
+        sys.stdout.write(rendered)
+    else:
+        given.into.write_text(placed(given.into.read_text(encoding="utf-8"), rendered), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from .bars import bar_rows
 from .catalog import OURS, ROOT
 from .curves import BACKLOGS, WORKERS
-from .plots import draw
 from .table import TABLES, failures, median, number, ordered, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+BEGIN, END = "<!-- compared: begin -->", "<!-- compared: end -->"
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -83,8 +84,20 @@ def shown(figures: dict[str, Any], figure: str) -> str:
     return "-" if value is None else number(value)
 
 
+def placed(text: str, rendered: str) -> str:
+    """Return a document with what stands between its marks replaced. Raises ValueError for one without marks."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not end:
+        message = f"there is no {BEGIN} with an {END} behind it"
+        raise ValueError(message)
+    return f"{head}{begin}\n\n{rendered}\n{end}{tail}"
+
+
 def render(report: dict[str, Any], plots: Path) -> str:
     """Draw the plots and return the Markdown."""
+    from .plots import draw  # noqa: PLC0415 - it brings matplotlib
+
     parts = [described(report), "#### The bar", markdown(bar_rows(report)), "#### Who takes part", peers_table(report)]
     if missing := failures(report):
         parts += ["Not measured:", "\n".join(f"- {sentence}" for sentence in missing)]

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from bench.compare.bars import BARS, bar_rows
+from bench.compare.report import BEGIN, END, placed
 from bench.compare.table import failures, text_table
 from tests.tidy.project import ROOT
 
@@ -58,3 +59,13 @@ def test_each_bar_compares_with_the_same_run(report: dict[str, Any]) -> None:
     )
     assert rows["drain against the bare loop"][3] == f"{ours / theirs:.2f}"
     assert rows["drain against BullMQ"][2] == "none was measured"
+
+
+def test_a_report_replaces_what_stands_between_the_marks() -> None:
+    once = placed(f"before\n{BEGIN}\nold\n{END}\nafter\n", "| new |\n")
+    assert "old" not in once
+    assert once.startswith("before\n")
+    assert once.endswith("after\n")
+    assert placed(once, "| new |\n") == once
+    with pytest.raises(ValueError, match="compared: begin"):
+        placed("no marks", "| new |\n")
