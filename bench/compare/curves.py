@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .process import PeerFailed
-from .workloads import WAIT_S
+from .workloads import WAIT_S, span_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +62,8 @@ def processes(place: Place, peer: Peer, number: int) -> Figures:
         for worker in workers:
             worker.ask("go")
         wait_for_all(workers, jobs)
-        begun = [began_us for worker in workers for began_us, _ in worker.ask("dump")["stamps"]]
-    return {f"workers_{number}_per_s": (jobs - 1) / (max(begun) - min(begun)) * 1e6}
+        stamps = [stamp for worker in workers for stamp in worker.ask("dump")["stamps"]]
+    return {f"workers_{number}_per_s": (jobs - 1) / span_s(stamps)}
 
 
 def wait_for_all(workers: list[Process], jobs: int) -> None:
@@ -84,8 +84,8 @@ def spread(place: Place, peer: Peer, variant: str) -> Figures:
         client.ask("bulk", n=jobs, kind="x")
         worker.ask("go")
         worker.wait(jobs, WAIT_S)
-        begun = [began_us for began_us, _ in worker.ask("dump")["stamps"]]
-    return {f"spread_{variant or 'plain'}_per_s": (jobs - 1) / (max(begun) - min(begun)) * 1e6}
+        stamps = worker.ask("dump")["stamps"]
+    return {f"spread_{variant or 'plain'}_per_s": (jobs - 1) / span_s(stamps)}
 
 
 CURVES: dict[str, Callable[[Place, Peer], Figures]] = {

@@ -70,7 +70,7 @@ class Run:
         self.commit = commit()
 
     def measure(self, save: Callable[[dict[str, Any]], None]) -> None:
-        """Install, then measure in rounds; what is known is saved after each."""
+        """Install, then measure in rounds; what is known is saved again and again."""
         environments = self.environments()
         with Place(environments, self.options.scale) as place:
             self.server = str(place.server.program)
@@ -80,7 +80,7 @@ class Run:
             for number in range(self.options.rounds):
                 for turn in self.turns(contestants, number):
                     self.take(place, turn, number)
-                save(self.report())
+                    save(self.report())
 
     def environments(self) -> dict[str, Environment]:
         """Prepare the environments of the chosen peers; who has none is noted with the reason."""

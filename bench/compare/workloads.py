@@ -32,6 +32,7 @@ FLEET_S = 5
 """How long two workers have known each other before one of them is killed."""
 IO_CONCURRENCY = 1_000
 IO_JOBS_MAX = 50_000
+FEWEST = 2
 
 
 def go(worker: Process, client: Process) -> None:
@@ -43,15 +44,24 @@ def go(worker: Process, client: Process) -> None:
 
 
 def span_s(stamps: Sequence[Sequence[int]]) -> float:
-    """Return the time from the first job to the last."""
-    begun = [began_us for began_us, _ in stamps]
-    return (max(begun) - min(begun)) / 1e6
+    """Return the time from the first job to the last. Raises PeerFailed where fewer than two ran."""
+    begun = sorted(began_us for began_us, _ in checked(stamps))
+    return max(begun[-1] - begun[0], 1) / 1e6
 
 
 def percentiles_ms(stamps: Sequence[Sequence[int]]) -> tuple[float, float]:
     """Return the median and the 99th percentile of what passed from the number in the argument to the begin, in milliseconds."""
-    cuts = statistics.quantiles([(began_us - from_us) / 1000 for began_us, from_us in stamps], n=100, method="inclusive")
+    waits_ms = [(began_us - from_us) / 1000 for began_us, from_us in checked(stamps)]
+    cuts = statistics.quantiles(waits_ms, n=100, method="inclusive")
     return cuts[49], cuts[98]
+
+
+def checked(stamps: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    """Return stamps that something can be told from. Raises PeerFailed."""
+    if len(stamps) < FEWEST:
+        message = f"only {len(stamps)} jobs ran"
+        raise PeerFailed(message)
+    return stamps
 
 
 def drain(place: Place, peer: Peer) -> Figures:
