@@ -31,6 +31,8 @@ NOOP, IO, SLOW = "x", "i", "s"
 IO_S = 0.010
 SLOW_S = 0.050
 SENDERS = 100
+BEHIND_US = 1_000_000
+"""A producer that is so far behind its schedule does not carry the load."""
 LOOK_S = 0.005
 PAIR = struct.Struct("<qq")
 
@@ -260,19 +262,20 @@ class AsyncClient:
         return {}
 
     async def open_loop(self, rate: int, seconds: float) -> dict[str, Any]:
-        """Send at a rate whatever becomes of the sends before; stamped when it is issued. Tells how late the last was issued."""
+        """Send at a rate whatever becomes of the sends before; stamped when it is issued. Who falls behind for good gives up."""
         sends: set[asyncio.Task[None]] = set()
-        begun_us, late_us = now_us(), 0
-        for number in range(int(rate * seconds)):
-            due_us = begun_us + number * 1_000_000 // rate
+        begun_us, late_us, sent = now_us(), 0, 0
+        while sent < int(rate * seconds) and late_us < BEHIND_US:
+            due_us = begun_us + sent * 1_000_000 // rate
             while (pause_us := due_us - now_us()) > 0:  # noqa: ASYNC110 - a clock, no condition
                 await asyncio.sleep(pause_us / 1e6)
             late_us = now_us() - due_us
             task = asyncio.ensure_future(self.peer.send(data_of(now_us())))
             sends.add(task)
             task.add_done_callback(sends.discard)
+            sent += 1
         await asyncio.gather(*sends)
-        return {"seconds": (now_us() - begun_us) / 1e6, "late_ms": late_us / 1000}
+        return {"seconds": (now_us() - begun_us) / 1e6, "late_ms": late_us / 1000, "sent": sent}
 
     async def delayed(self, n: int, least_s: float, most_s: float) -> dict[str, Any]:
         """Send jobs for later; the number in their argument is the time at which they are due."""
@@ -322,14 +325,15 @@ class BlockingClient:
 
     def open_loop(self, rate: int, seconds: float) -> dict[str, Any]:
         """Send at a rate, one after the other; stamped with the time at which it was due if a send before took longer."""
-        begun_us, late_us = now_us(), 0
-        for number in range(int(rate * seconds)):
-            due_us = begun_us + number * 1_000_000 // rate
+        begun_us, late_us, sent = now_us(), 0, 0
+        while sent < int(rate * seconds) and late_us < BEHIND_US:
+            due_us = begun_us + sent * 1_000_000 // rate
             while (pause_us := due_us - now_us()) > 0:
                 time.sleep(pause_us / 1e6)
             late_us = now_us() - due_us
             self.peer.send(data_of(due_us if late_us > 1000 else now_us()))
-        return {"seconds": (now_us() - begun_us) / 1e6, "late_ms": late_us / 1000}
+            sent += 1
+        return {"seconds": (now_us() - begun_us) / 1e6, "late_ms": late_us / 1000, "sent": sent}
 
     def delayed(self, n: int, least_s: float, most_s: float) -> dict[str, Any]:
         """Send jobs for later; the number in their argument is the time at which they are due."""

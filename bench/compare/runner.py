@@ -171,10 +171,11 @@ def summary(samples: Samples) -> dict[str, dict[str, Any]]:
 
 
 def summed(values: list[float | str]) -> Any:
-    """Return the median and the spread of numbers, or the last of texts."""
+    """Return the median and the spread of numbers; of texts the last that says what most of them say before the colon."""
     numbers = [value for value in values if not isinstance(value, str)]
     if not numbers:
-        return values[-1]
+        said = [str(value).partition(":")[0] for value in values]
+        return next(value for value, word in zip(reversed(values), reversed(said), strict=True) if word == statistics.mode(said))
     return {"median": statistics.median(numbers), "least": min(numbers), "most": max(numbers), "samples": len(numbers)}
 
 
