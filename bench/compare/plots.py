@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 OUR_COLOUR, THEIR_COLOUR = "#c0392b", "#7f8c8d"
 COLUMNS = 3
+UNDER_ANOTHER = {"p99 ms", "least ms"}
 
 
 def bars(axes: Axes, report: dict[str, Any], title: str, figure: str) -> None:
     """Draw a figure of all peers, the best above. Times are on a logarithmic axis: they lie orders of magnitude apart."""
-    found = [(name, value) for name in ordered(report) if (value := median(report["figures"][name], figure) or 0) > 0]
+    found = [(name, value) for name, value in values_of(report, figure) if value > 0]
     found.sort(key=lambda pair: pair[1], reverse=not is_more(figure))
     names, values = [name for name, _ in found], [value for _, value in found]
     drawn = axes.barh(names, values, color=[OUR_COLOUR if name == OURS else THEIR_COLOUR for name in names])
@@ -34,12 +35,22 @@ def bars(axes: Axes, report: dict[str, Any], title: str, figure: str) -> None:
     axes.tick_params(labelsize=7, labelbottom=not is_time)
 
 
-def peers_plot(report: dict[str, Any], word: str, path: Path) -> None:
-    """Draw all figures of one table."""
-    columns, before = [], ""
-    for column in [column for column in TABLES[word] if column.title != "least ms"]:
-        before = before if column.title == "p99 ms" else column.title.removesuffix(" p50 ms")
-        columns.append((f"{before} p99 ms" if column.title == "p99 ms" else column.title, column.figure))
+def values_of(report: dict[str, Any], figure: str) -> list[tuple[str, float]]:
+    """Return the peers that have a figure, with its median."""
+    return [(name, value) for name in ordered(report) if (value := median(report["figures"][name], figure)) is not None]
+
+
+def peers_plot(report: dict[str, Any], word: str, path: Path) -> bool:
+    """Draw all figures of one table; tell whether there were any."""
+    columns: list[tuple[str, str]] = []
+    before = ""
+    for column in TABLES[word]:
+        before = before if column.title in UNDER_ANOTHER else column.title.removesuffix(" p50 ms")
+        title = f"{before} {column.title}" if column.title in UNDER_ANOTHER else column.title
+        if column.title != "least ms" and any(value > 0 for _, value in values_of(report, column.figure)):
+            columns.append((title, column.figure))
+    if not columns:
+        return False
     height = -(-len(columns) // COLUMNS)
     figure, grid = plt.subplots(height, COLUMNS, figsize=(12, 3.2 * height), squeeze=False)
     for axes in grid.flat:
@@ -48,6 +59,7 @@ def peers_plot(report: dict[str, Any], word: str, path: Path) -> None:
         axes.set_visible(True)
         bars(axes, report, title, name)
     save(figure, path)
+    return True
 
 
 def curves_plot(report: dict[str, Any], path: Path) -> None:
@@ -81,7 +93,7 @@ def draw(report: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     for word in TABLES:
         path = folder / f"{word.lower()}.svg"
-        peers_plot(report, word, path)
-        found.append((word, path))
+        if peers_plot(report, word, path):
+            found.append((word, path))
     curves_plot(report, folder / "curves.svg")
     return [*found, ("Curves of angelrt", folder / "curves.svg")]

@@ -83,14 +83,13 @@ class Process:
         return done
 
     def kill(self) -> None:
-        """End it as kill -9 does, its children with it."""
-        self.kill_known(self.session() or [self.pid])
-
-    def kill_known(self, pids: list[int]) -> None:
-        """End it with children that were listed before: at once."""
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """End it as kill -9 does, and all that it has started; nothing happens a second time."""
+        if self._process.returncode is not None:
+            return
+        for listed in (lambda: family(self.pid), self._session):  # the first is quick, the second finds orphans
+            for pid in listed():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
@@ -100,7 +99,7 @@ class Process:
     def cpu_s(self) -> float:
         """Return the processor time of the process and of all that it has started."""
         ticks = 0
-        for pid in self.session():
+        for pid in self._session():
             with contextlib.suppress(OSError):
                 ticks += sum(map(int, stat_of(pid)[11:15]))
         return ticks / os.sysconf("SC_CLK_TCK")
@@ -108,7 +107,7 @@ class Process:
     def memory_mib(self) -> float:
         """Return the memory of the process and its children; pages that they share are counted once."""
         found = 0
-        for pid in self.session():
+        for pid in self._session():
             with contextlib.suppress(OSError):
                 text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
                 found += sum(
@@ -116,7 +115,7 @@ class Process:
                 )
         return found * 1024 / MIB
 
-    def session(self) -> list[int]:
+    def _session(self) -> list[int]:
         """List the processes of the session that began with this one."""
         found: list[int] = []
         for entry in Path("/proc").iterdir():
@@ -156,3 +155,12 @@ class Process:
 def stat_of(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat that follow the name."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+
+
+def family(pid: int) -> list[int]:
+    """Return a process with its children and theirs, the parents first."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    except OSError:
+        children = []
+    return [pid, *(each for child in children for each in family(int(child)))]

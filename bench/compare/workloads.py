@@ -175,12 +175,14 @@ def recovery(place: Place, peer: Peer) -> Figures:
         other.ask("go")
         time.sleep(FLEET_S)
         client.ask("bulk", n=SLOW_JOBS, kind="s")
-        victims, session = killed.session(), str(killed.pid)
+        session = str(killed.pid)
         wait_until(lambda: bool(in_flight(place, session)), 30)
-        killed.kill_known(victims)
         killed_at_s = time.monotonic()
         killed.kill()
         held = in_flight(place, session)
+        if not held:
+            message = "nothing was in flight when it was killed"
+            raise PeerFailed(message)
         wait_until(lambda: len(ended(place)) == SLOW_JOBS, most_s, patient=True)
         took_s, missing = time.monotonic() - killed_at_s, SLOW_JOBS - len(ended(place))
     figures: Figures = {"in_flight": len(held)}
