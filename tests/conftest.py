@@ -37,7 +37,7 @@ TIMEOUT_S = pytest.StashKey[float]()
 settings.register_profile("quick", max_examples=40, stateful_step_count=30, derandomize=True, print_blob=True, deadline=None)
 settings.register_profile(
     "long",
-    max_examples=2_000,
+    max_examples=500,
     stateful_step_count=80,
     derandomize=False,
     print_blob=True,

@@ -397,6 +397,15 @@ async def dear_first_of_an_open_lane(part: Partition) -> None:
     await part.store.cancel(["leaves"], "ann")
 
 
+async def dear_first_in_ready(part: Partition) -> None:
+    """The same, before either has come to the gate: they stand in ready, and a third one has taken tokens since."""
+    await declared(part)
+    await part.send(job("dear", flow=rated(1, cost=3)))
+    part.now_ms += 1
+    await part.send(job("behind-dear", flow=rated(1)), job("takes", flow=rated(1), priority=0))
+    assert claimed_ids(await part.claim(1, worker="w2", under="t0")) == ["takes"]
+
+
 async def void_gates(part: Partition) -> None:
     """State of gates of which some says nothing any more, and a unique key whose time is over."""
     await declared(part)
@@ -463,6 +472,7 @@ FLOWS: Final = (
     *(explains(name) for name in ("ready", "parked", "closed", "behind", "turn", "delayed", "runs", "done", "never-sent")),
     *(explains("in-ready", crowded), explains("behind-dear", dear_first)),
     replace(explains("behind-dear", dear_first_of_an_open_lane), name="explain-behind-dear-of-an-open-lane"),
+    replace(explains("behind-dear", dear_first_in_ready), name="explain-behind-dear-in-ready"),
     *(explains(name, many_lanes) for name in ("waits1", "waits-p", "in-p")),
 )
 EVERY: Final = (*SCENARIOS, *FLOWS, *DEAD_LETTERS)
