@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 RETRY: Final = RetryPolicy(attempts=6, base=0.3, cap=3)
 AT_A_TIME: Final = 2
+LATE_S: Final = 4.0
+"""Long enough that a run may have lost its lease when it sends its children."""
 QUEUES: Final = ("a", "b")
 
 
@@ -66,7 +68,8 @@ class Application:
                     raise Snooze(float(value))
                 case "fail":
                     raise Fail("no use")
-                case "children":
+                case "children" | "late-children":
+                    await asyncio.sleep(LATE_S if what == "late-children" else 0)
                     for child in range(int(value)):
                         context.send(self.child.message(child))
                 case "die":

@@ -89,7 +89,6 @@ class Ledger:
     claims: dict[str, set[str]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
     children: set[str] = field(default_factory=set)
-    refused_children: set[str] = field(default_factory=set)
     ends: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     processes: dict[str, Process] = field(default_factory=dict)
@@ -164,8 +163,8 @@ class Ledger:
         earlier.append(lease)
         for gate in lease.gates:
             held = sum(gate in one.gates and one.is_valid(self.now_ms()) for leases in self.leases.values() for one in leases[-1:])
-            most = self.limits.get(gate.partition("=")[0])
-            if most is not None and held > most:
+            most = self.limits[gate.partition("=")[0]]
+            if held > most:
                 self.problem(f"{held} jobs hold the gate {gate}, which lets {most} through: the last is {job_id}")
 
     def _account_for(self, job_id: str, lost: Lease) -> None:
@@ -220,7 +219,7 @@ class Ledger:
             self.counts["refused verdicts"] += 1
             if lease is self.leases[job_id][-1] and lease.is_valid(self.now_ms()):
                 self.problem(f"job {job_id}: the verdict {verdict} under the valid token {token} was refused")
-            self.refused_children.update(children)
+            self.counts["children of refused verdicts"] += len(children)
         elif not lease.verdict:
             self.problem(f"job {job_id}: the verdict {verdict} under {token} is said to be written before, and was not")
 

@@ -14,7 +14,10 @@ BUSY_S: Final = 20.0
 """How long clients send and faults happen."""
 RUNS_MAX: Final = 20
 """More than any job has."""
-STEPS: Final = ("ok", "ok", "ok", "slow 0.05", "slow 1", "slow 6", "raise", "retry 0.4", "snooze 0.7", "fail", "children 2")
+STEPS: Final = (
+    *("ok", "ok", "ok", "slow 0.05", "slow 1", "slow 6", "raise", "retry 0.4", "snooze 0.7", "fail"),
+    *("children 2", "late-children 2", "late-children 2"),
+)
 ACTORS: Final = ("work", "work", "work", "batch", "batch", "limited", "limited", "rated", "once", "thread")
 FAULTS: Final = (
     *("kill worker", "kill worker", "kill client", "stall worker", "stop worker", "cut off worker", "lose host"),

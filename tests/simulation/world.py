@@ -87,7 +87,7 @@ class World:
         self.net = Network(self.loop, self.draw, self.baton)
         self.server = Server(real, self.loop, self.draw, self.net.later)
         self.net.server = self.server
-        self.ledger = Ledger(self.loop.time, self.server.now_ms, self.history.problem, {"limited:key": AT_A_TIME})
+        self.ledger = Ledger(self.loop.time, self.server.now_ms, self.history.problem, {"limited.key@a": AT_A_TIME})
         self.application = Application(self.loop.time, self.history.note, lambda pause_s: self.baton.current().park(pause_s), self._die)
         self.workers: list[WorkerService] = []
         self.clients: list[ClientService] = []
