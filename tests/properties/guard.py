@@ -43,12 +43,16 @@ class Guard:
         """Note what verdicts will tell of tokens, those on runs that are valid."""
         settled: set[str] = set()
         for verdict in verdicts:
-            stored = self._before.runs.get(verdict.id, b"") if self._before else b""
+            if self._before is None:
+                return
+            stored = self._before.runs.get(verdict.id, b"")
             if verdict.code == "n" or verdict.id in settled or not stored.startswith(verdict.token.encode() + b" "):
                 continue
             settled.add(verdict.id)
-            of_run = (verdict.id, verdict.token)
-            self._grants = [_corrected(one, verdict) if (one.job_id, one.token) == of_run else one for one in self._grants]
+            of_run, limit = (verdict.id, verdict.token), self._before.limit  # without a limit nothing is given back or charged
+            self._grants = [
+                _corrected(one, verdict) if (one.job_id, one.token) == of_run and limit(one.gate) else one for one in self._grants
+            ]
 
     def breaches(self, state: State, now_ms: float) -> list[str]:
         """Name every claim that does not hold after this step."""
