@@ -139,8 +139,8 @@ def blocking_job(data: str) -> None:
     stamps.note(data)
 
 
-class Peer:
-    """An asynchronous peer. Adapters fill in what it is and how it sends and works."""
+class Asked:
+    """What every peer tells of itself, and what the driver asks of it."""
 
     about: ClassVar[About]
     several_processes: ClassVar[bool] = False
@@ -151,6 +151,10 @@ class Peer:
         self.url = url
         self.concurrency = concurrency
         self.variant = variant
+
+
+class Peer(Asked):
+    """An asynchronous peer. Adapters fill in what it is and how it sends and works."""
 
     async def open(self) -> None:
         """Connect."""
@@ -172,18 +176,8 @@ class Peer:
         raise NotImplementedError
 
 
-class BlockingPeer:
+class BlockingPeer(Asked):
     """A peer whose calls block. 100 concurrent senders are threads."""
-
-    about: ClassVar[About]
-    several_processes: ClassVar[bool] = False
-
-    def __init__(self, role: str, url: str, concurrency: int, variant: str) -> None:
-        """Keep what the driver asks for."""
-        self.role = role
-        self.url = url
-        self.concurrency = concurrency
-        self.variant = variant
 
     def open(self) -> None:
         """Connect."""

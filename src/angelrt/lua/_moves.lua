@@ -403,9 +403,9 @@ local moves = lazily(function()
   end
 
   return {
-    find = find, remove_waiting = remove_waiting, write_cancelled = write_cancelled, end_waiting = end_waiting, finish_end = finish_end, promote = promote, expire = expire,
-    give_back = give_back, spare_late = spare_late, take_back_expired = take_back_expired, back_in_line = back_in_line, drained = drained,
-    time_of = time_of, places = places, enqueue = enqueue,
+    find = find, remove_waiting = remove_waiting, write_cancelled = write_cancelled, end_waiting = end_waiting, finish_end = finish_end,
+    promote = promote, expire = expire, give_back = give_back, spare_late = spare_late, take_back_expired = take_back_expired,
+    back_in_line = back_in_line, drained = drained, time_of = time_of, places = places, enqueue = enqueue,
   }
 end)
 
