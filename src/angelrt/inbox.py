@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
 from .config import redact
 from .link import BROKEN, connect, connector, pause_s
+from .sentinel import next_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,18 +67,7 @@ class Inbox:
                 raise RedisError(message)
             self._listening.set()
             self._on_news(None)
-            silent = False
             while True:
-                news = cast("Any", await connection.read_response(timeout=SILENCE_S))
-                if news is None:
-                    if silent:
-                        message = f"no sign of life for {2 * SILENCE_S:g} s"
-                        raise RedisError(message)
-                    silent = True
-                    await connection.send_command("PING")
-                    continue
-                silent = False
-                if news[0] == b"message":
-                    self._on_news(news[2].decode())
+                self._on_news(await next_message(connection, SILENCE_S))
         finally:
             await connection.disconnect(nowait=True)

@@ -26,6 +26,8 @@ from .config import sentinel_address
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from redis.asyncio.connection import AbstractConnection
+
     from .config import SentinelAddress
 
 log = logging.getLogger("angelrt")
@@ -125,19 +127,8 @@ class _Watch:
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             await connection.send_command("SUBSCRIBE", *EVENTS)
-            silent = False
             while True:
-                news = cast("Any", await connection.read_response(timeout=SILENCE_S))
-                if news is None:
-                    if silent:
-                        message = f"no sign of life for {2 * SILENCE_S:g} s"
-                        raise NotConnected(message)
-                    silent = True
-                    await connection.send_command("PING")
-                    continue
-                silent = False
-                if news[0] == b"message":
-                    self._tell(news[2].decode())
+                self._tell(await next_message(connection, SILENCE_S))
         finally:
             await connection.disconnect(nowait=True)
 
@@ -151,6 +142,25 @@ class _Watch:
         _left_at_s[service, host, int(port)] = time.monotonic()
         for user in self.users:
             user.leave()
+
+
+async def next_message(connection: AbstractConnection, silence_s: float) -> str:
+    """Return what is published next.
+
+    After `silence_s` seconds without a word the server is asked for a sign of life. Raises RedisError when none comes for as long again,
+    and as reading does.
+    """
+    silent = False
+    while True:
+        news = cast("Any", await connection.read_response(timeout=silence_s))
+        if news is None:
+            if silent:
+                message = f"no sign of life for {2 * silence_s:g} s"
+                raise RedisError(message)
+            await connection.send_command("PING")
+        elif news[0] == b"message":
+            return cast("bytes", news[2]).decode()
+        silent = news is None
 
 
 def is_left(address: SentinelAddress, host: str, port: int) -> bool:
