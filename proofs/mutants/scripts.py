@@ -115,7 +115,7 @@ _GATES = (
         "a mark is set and nobody is woken", "_gates.lua", TWO_OF_ONE_KEY,
         "    queue.is_plain = false\n    wake(queue)\n", "    queue.is_plain = false\n",
     ),
-    Broken("whoever leaves a gate marks nothing", "_gates.lua", TWO_OF_ONE_KEY, "        mark_open(queue, gate.lane, now)\n", ""),
+    Broken("whoever leaves a gate marks nothing", "_gates.lua", TWO_OF_ONE_KEY, "        mark_open(queue, lane, now)\n", ""),
     Broken(
         "only the first gate is asked", "_gates.lua", THREE,
         "crowd_of(queue, gate.lane).id == '' and free_of(gate, now) or 0\n",

@@ -49,9 +49,11 @@ class Guard:
             if verdict.code == "n" or verdict.id in settled or not stored.startswith(verdict.token.encode() + b" "):
                 continue
             settled.add(verdict.id)
-            of_run, limit = (verdict.id, verdict.token), self._before.limit  # without a limit nothing is given back or charged
+            limit = self._before.limit  # without a limit nothing is given back or charged
+            runs = [one.ms for one in self._grants if (one.job_id, one.token) == (verdict.id, verdict.token)]
+            of_run = (verdict.id, verdict.token, max(runs, default=0.0))  # a claim that is sent again may lease a job twice under its token
             self._grants = [
-                _corrected(one, verdict) if (one.job_id, one.token) == of_run and limit(one.gate) else one for one in self._grants
+                _corrected(one, verdict) if (one.job_id, one.token, one.ms) == of_run and limit(one.gate) else one for one in self._grants
             ]
 
     def breaches(self, state: State, now_ms: float) -> list[str]:

@@ -54,11 +54,17 @@ class Moves(Uniques):
         taken: dict[str, str] = {}
         last = self.last_of_each_key(new, are_children=are_children)
         codes: list[int | str] = []
+        come: dict[str, tuple[bytes, int | str]] = {}
         for one in new:
             known, flow = self.jobs.get(one.id), one.flow or NOTHING
+            if one.id in come:
+                record, code = come[one.id]
+                codes.append(code if record == one.record else int(known is not None and known.record == one.record))
+                continue
             refused = None if known or are_children else self.drained(one.queue, actor_of(one.record), flow)
             refused = refused or (None if known else self.conflict(one, taken, last))
             codes.append(refused or int(known is None or known.record == one.record))
+            come[one.id] = one.record, codes[-1]
             if known is None and refused is None:
                 priority = DEFAULT_PRIORITY if one.priority is None else one.priority
                 job = Job(one.id, one.record, one.blob, one.queue, "", 0, priority, self.with_priority(one.queue, priority, flow))

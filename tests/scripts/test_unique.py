@@ -241,10 +241,25 @@ async def test_batch_that_replaces_itself_is_the_same_when_it_is_sent_again(part
 
 async def test_batch_that_has_one_id_twice_is_the_same_when_it_is_sent_again(part: Partition) -> None:
     part.link.fail(scripts.ENQUEUE, LOST_ANSWER)
-    assert await part.send(same("j1", "r"), same("j2", "r"), same("j1", "r", actor="b")) == [b"j2", 1, b"j2"]
+    assert await part.send(same("j1", "r"), same("j2", "r"), same("j1", "r", actor="b")) == [b"j2", 1, 0]
     state = await part.state()
     assert state.places() == {"j2": ["ready:q"]}
     assert (await keys(part)) == {KEY: "j2"}
+
+
+async def test_id_that_comes_again_in_one_call_hears_what_it_has_heard(part: Partition) -> None:
+    await part.send(same("old"))
+    assert await part.send(same("new"), same("new"), same("j1", key="a:2"), same("j1", key="a:2")) == [b"old", b"old", 1, 1]
+
+
+@pytest.mark.parametrize("abort_at", range(1, 45))
+async def test_id_that_comes_again_with_another_record_replaces_nobody(part: Partition, abort_at: int) -> None:
+    await part.send(same("old"))
+    part.link.fail(scripts.ENQUEUE, abort_at)
+    assert await part.send(same("j1"), same("j2"), same("j2", "r", blob=b"x" * 5_000)) == [b"old", b"old", 0]
+    state = await part.state()
+    assert state.places() == {"old": ["ready:q"]}
+    assert (await keys(part), state.blobs) == ({KEY: "old"}, {})
 
 
 async def test_keys_of_a_batch_are_apart(part: Partition) -> None:

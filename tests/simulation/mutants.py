@@ -73,7 +73,7 @@ MUTANTS: Final = (
     Mutant(
         "a freed gate is not marked",
         "lua/_gates.lua",
-        "        holders[#holders + 1] = member\n        mark_open(queue, gate.lane, now)",
+        "        holders[#holders + 1] = member\n        mark_open(queue, lane, now)",
         "        holders[#holders + 1] = member",
     ),
     Mutant("leases are never renewed", "worker/lease.py", "self._renew(link)\n                wait_s", "pass\n                wait_s"),

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from angelrt import Actors, Status
+from angelrt import Actors, Concurrency, Status
 from angelrt.store import Store
 from angelrt.worker.claim import ClaimLoop
 from angelrt.worker.running import Running
@@ -120,6 +120,33 @@ async def test_each_claim_brings_the_time_of_the_one_before(rt: Runtime[Any], mo
             await (await quick.send()).result(RESULT_S)
     assert len(answered) >= 3
     assert asked == [0, *answered][: len(asked)], "it would hand on the same mark for ever, or none"
+
+
+async def test_jobs_with_gates_come_for_half_of_the_slots_at_a_time_and_never_ahead(
+    rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One half runs while the next is on its way."""
+    places: list[int] = []
+    claim = Store.claim
+
+    async def noted(store: Store, *arguments: Any, free: int, **options: Any) -> Claimed:
+        places.append(free)
+        return await claim(store, *arguments, free=free, **options)
+
+    @rt.actor(limits=[Concurrency(1_000)])
+    async def quick() -> None: ...
+
+    monkeypatch.setattr(Store, "claim", noted)
+    jobs = await rt.send_many([quick.message() for _ in range(QUICK_JOBS)])
+    async with rt.worker(concurrency=10):
+        for job in jobs:
+            await job.result(RESULT_S)
+    assert set(places) <= set(range(6))
+    assert places.count(5) > QUICK_JOBS // 10
+
+
+def test_a_worker_of_one_slot_takes_one_job_with_gates() -> None:
+    assert [Running(slots).places() for slots in (1, 2, 3)] == [1, 1, 2]
 
 
 async def test_a_claim_that_waits_takes_nothing_once_it_is_closed(rt: Runtime[Any]) -> None:

@@ -40,10 +40,12 @@ local gates = lazily(function()
     if found then return found end
     found = {}
     gates_seen[flow] = found
-    for kind, name, cost in string.gmatch(',' .. flow, ',([cr])([^,*]+)%*?(%d*)') do
+    local items = facts_of(flow).gates or {}
+    for i = 1, #items, 2 do
+      local name, cost = string.match(items[i + 1], '^([^*]+)%*?(%d*)$')
       local lane = lane_of_gate(name)
       found[#found + 1] = {
-        kind = kind, name = name, rule = string.match(name, '^([^=]*)'), lane = lane, cost = tonumber(cost) or 1, has_cost = cost ~= '',
+        kind = items[i], name = name, rule = string.match(name, '^([^=]*)'), lane = lane, cost = tonumber(cost) or 1, has_cost = cost ~= '',
         pass = pass_of(lane),
       }
     end
@@ -184,7 +186,9 @@ local gates = lazily(function()
   -- The first gate of a job that is closed, when it opens, and the lane in which to wait. A job that comes from a gate's lane stands there
   -- with good right; to every other one the gate is closed, too, while those wait for it that come first.
   local function first_closed(queue, id, flow, from, rank, now)
-    for _, gate in ipairs(gates_of(flow)) do
+    local found = gates_of(flow)
+    for i = 1, #found do
+      local gate = found[i]
       local pass = gate.pass
       if pass.free < gate.cost then
         local at = pass.shut_cost == gate.cost and pass.shut_until or opens_at(gate, now)
@@ -230,28 +234,44 @@ local gates = lazily(function()
     if ms == now and tokens > 0 then state.newest = found end
   end
 
-  -- Tokens for one more job that begins now, out of the slice from which this call took some before.
-  local function take_more(gate, limit, state, now)
-    state.newest.tokens = state.newest.tokens + gate.cost
-    state.taken = state.taken and state.taken + gate.cost
-    state.full = math.max(state.full, now) + gate.cost * limit.window_ms / limit.most
-    gate.pass.free = gate.pass.free - gate.cost
-    seen.changed[gate.lane] = limit
+  -- Tokens for one more job that begins now, out of the slice from which this call took some before, and which it has not written yet.
+  local function take_more(gate, limit, state)
+    local cost, newest = gate.cost, state.newest
+    newest.tokens = newest.tokens + cost
+    state.taken = state.taken and state.taken + cost
+    state.full = state.full + cost * limit.window_ms / limit.most
+    gate.pass.free = gate.pass.free - cost
   end
 
   local function enter(id, flow, now, holders)
-    for _, gate in ipairs(gates_of(flow)) do
-      local limit = limit_of(gate.rule)
+    local found = gates_of(flow)
+    for i = 1, #found do
+      local gate = found[i]
+      local lane = gate.lane
       if gate.kind == 'c' then
-        holding[gate.lane] = holders_of(gate) + 1
+        holding[lane] = holding[lane] and holding[lane] + 1
         gate.pass.free = gate.pass.free - 1
-        push(holders, '0', gate.lane .. '\0' .. id)
-      elseif limit and state_of(gate).newest then
-        take_more(gate, limit, state_of(gate), now)
-      elseif limit then
-        take_tokens(gate, limit, gate.cost, now, now)
+        push(holders, '0', lane .. '\0' .. id)
+      else
+        local limit, state = limit_of(gate.rule), states[lane]
+        if limit and state and state.newest then
+          take_more(gate, limit, state)
+        elseif limit then
+          take_tokens(gate, limit, gate.cost, now, now)
+        end
       end
     end
+  end
+
+  -- In short, where all gates of a job are known to be open for whoever comes. Answers whether they are.
+  local function pass(id, flow, now, holders)
+    local found = gates_of(flow)
+    for i = 1, #found do
+      local gate = found[i]
+      if gate.pass.free < gate.cost then return false end
+    end
+    enter(id, flow, now, holders)
+    return true
   end
 
   -- Whatever frees a gate sets an open mark on its lane, if somebody waits there.
@@ -266,13 +286,16 @@ local gates = lazily(function()
 
   -- The job holds its gates no longer: answers its entries in holders, for the caller to remove.
   local function leave(queue, id, flow, now, holders)
-    for _, gate in ipairs(gates_of(flow)) do
+    local found = gates_of(flow)
+    for i = 1, #found do
+      local gate = found[i]
       if gate.kind == 'c' then
-        local member = gate.lane .. '\0' .. id
-        holding[gate.lane], leaving[gate.lane], gate.pass.shut_cost = nil, leaving[gate.lane] or {}, nil
-        table.insert(leaving[gate.lane], member)
+        local lane, member = gate.lane, gate.lane .. '\0' .. id
+        local beside = leaving[lane] or {}
+        holding[lane], leaving[lane], gate.pass.shut_cost = nil, beside, nil
+        beside[#beside + 1] = member
         holders[#holders + 1] = member
-        mark_open(queue, gate.lane, now)
+        mark_open(queue, lane, now)
       end
     end
   end
@@ -287,6 +310,7 @@ local gates = lazily(function()
   local function write_states(now)
     for lane, limit in pairs(seen.changed) do
       local state, void = states[lane], now
+      state.newest = nil
       local parts = { integer(state.hold), integer(math.ceil(state.full)) }
       for _, slice in ipairs(state.slices) do
         parts[#parts + 1] = integer(slice.ends) .. ':' .. integer(slice.tokens)
@@ -301,7 +325,7 @@ local gates = lazily(function()
   return {
     lanes_of_rule = lanes_of_rule, lane_of_gate = lane_of_gate, lane_beyond = lane_beyond, gate_of_lane = gate_of_lane, gates_of = gates_of,
     limit_of = limit_of, state_of = state_of, tokens_taken = tokens_taken, holders_of = holders_of, first_closed = first_closed,
-    look_again = look_again, take_tokens = take_tokens, enter = enter, leave = leave, mark_open = mark_open, hold_back = hold_back,
+    look_again = look_again, take_tokens = take_tokens, enter = enter, pass = pass, leave = leave, mark_open = mark_open, hold_back = hold_back,
     write_states = write_states,
   }
 end)

@@ -350,11 +350,11 @@ local moves = lazily(function()
   end
 
   -- Six arguments an item: queue index, id, record, priority ('' for the default), when (see time_of), flow ('' for none). Answers 1 for each
-  -- id that is new or was sent with this very record, 0 for one that exists with another record; for one whose unique key is taken, the id
-  -- of the job that has it, behind `!` where the send is to be refused; `#` and the name of what is drained. The children of a run are taken
-  -- all the same.
+  -- id that is new or was sent with this very record, 0 for one that exists, or came before in this call, with another record; for one whose
+  -- unique key is taken, the id of the job that has it, behind `!` where the send is to be refused; `#` and the name of what is drained. The
+  -- children of a run are taken all the same.
   local function enqueue(first, last, queues, now, counts, are_children)
-    local ids, codes, records, stubs, orphans, sent, taken, last_of = {}, {}, {}, {}, {}, {}, {}, nil
+    local ids, codes, records, stubs, orphans, first_of, taken, last_of = {}, {}, {}, {}, {}, {}, {}, nil
     for i = first, last, 6 do ids[#ids + 1] = ARGV[i + 1] end
     if #ids == 0 then return codes, ids end
     local existing, placed = call('HMGET', JOBS, unpack(ids)), places(now)
@@ -382,17 +382,22 @@ local moves = lazily(function()
       local base = first + (k - 1) * 6
       local queue, record, flow = queues[tonumber(ARGV[base])], ARGV[base + 2], ARGV[base + 5]
       if flow == '' then flow = '-' end
-      local old = existing[k] or sent[id]
-      local other = not old and refused(k, queue, id, record, flow)
-      codes[k] = other or ((not old or old == record) and 1 or 0)
-      if old or other then
-        if old ~= record then orphans[#orphans + 1] = blob_of(id, record) end
+      local old, earlier = existing[k], first_of[id]
+      local other = not old and not earlier and refused(k, queue, id, record, flow)
+      if old or earlier then
+        local is_same = (old or earlier.record) == record
+        codes[k] = is_same and (old and 1 or earlier.code) or 0
+        if not is_same then orphans[#orphans + 1] = blob_of(id, record) end
+      elseif other then
+        codes[k] = other
+        orphans[#orphans + 1] = blob_of(id, record)
       else
-        sent[id] = record
+        codes[k] = 1
         place(base, queue, id, flow)
         push(records, id, record)
         count(counts, queue.name .. '|' .. actor_of(record), 'sent')
       end
+      first_of[id] = earlier or { record = record, code = codes[k] }
     end
     write('HSET', RUNS, stubs)
     placed.commit()

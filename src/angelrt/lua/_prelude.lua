@@ -29,6 +29,12 @@ local function integer(number)
   return string.format('%.0f', number)
 end
 
+local function push(list, first, second)
+  local n = #list
+  list[n + 1] = first
+  list[n + 2] = second
+end
+
 local function given_queues()
   local queues = {}
   for i = OWN_KEYS + 1, #KEYS, QUEUE_KEYS do
@@ -83,11 +89,18 @@ end
 --   dN             its worker died while it ran, N times in a row
 --   kWHO           asked to stop while it ran, or cancelled; e expired; oID replaced by a job of the same unique key
 --   qQUEUE         in the result of a failed job: the queue in which it was
--- A gate is `rule=value`; names and values are quoted as in a URL.
+-- A gate is `rule=value`; names and values are quoted as in a URL. Answers the flow, and whether the job was never delivered.
 local function flow_of(run)
   if not run then return '-' end
-  if has_never_run(run) then return string.match(run, '^! %- %d+ 0 0 0 0 (%S+)') end
-  return string.find(run, ' - ', 1, true) and '-' or string.match(run, '^%S+ %S+ %d+ %d+ %d+ %d+ %S+ (%S+)')
+  if has_never_run(run) then
+    local _, before = string.find(run, ' 0 0 0 0 ', 1, true)
+    return string.sub(run, before + 1, -2), true
+  end
+  if string.find(run, ' - ', 1, true) then return '-', false end
+  local _, before = string.find(run, ' 1 1 0 ', 1, true) -- in its first delivery: cheaper to find than by the pattern
+  if not before then return string.match(run, '^%S+ %S+ %d+ %d+ %d+ %d+ %S+ (%S+)'), false end
+  before = string.find(run, ' ', before + 1, true)
+  return string.sub(run, before + 1, string.find(run, ' ', before + 1, true) - 1), false
 end
 
 -- An id may be any text; in a flow it is quoted as in a URL.
@@ -107,13 +120,23 @@ end
 local flows = {}
 local function facts_of(flow)
   local facts = flows[flow]
-  if not facts then
-    local items = ',' .. flow
-    facts = {
-      ends = string.match(items, ',([keo][^,]*)'), expires = tonumber(string.match(items, ',x(%d+)')), tenant = string.match(items, ',t([^,]+)'),
-      deaths = tonumber(string.match(items, ',d(%d+)')), has_gates = string.find(items, ',[cr]') ~= nil, is_unique = string.find(items, ',u', 1, true) ~= nil,
-    }
-    flows[flow] = facts
+  if facts then return facts end
+  facts = { has_only_gates = true }
+  flows[flow] = facts
+  for kind, item in string.gmatch(flow, '([^,])([^,]*)') do
+    if kind ~= 'c' and kind ~= 'r' then facts.has_only_gates = false end
+    if kind == 'c' or kind == 'r' then
+      facts.gates = facts.gates or {}
+      push(facts.gates, kind, item)
+    elseif kind == 't' then
+      facts.tenant = item
+    elseif kind == 'x' or kind == 'd' then
+      facts[kind == 'x' and 'expires' or 'deaths'] = tonumber(item)
+    elseif kind == 'u' then
+      facts.is_unique = true
+    elseif kind == 'k' or kind == 'e' or kind == 'o' then
+      facts.ends = facts.ends or kind .. item
+    end
   end
   return facts
 end
@@ -128,7 +151,7 @@ local function expires_at(flow)
 end
 
 local function has_gates(flow)
-  return flow ~= '-' and facts_of(flow).has_gates
+  return flow ~= '-' and facts_of(flow).gates ~= nil
 end
 
 -- The run ends without an outcome: note how (r retry, s snooze, l lost, x released, f failed and replayed) and give the token up.
@@ -165,12 +188,6 @@ local function comes_before(rank, id, other_rank, other_id)
     if a ~= b then return a < b end
   end
   return #id < #other_id
-end
-
-local function push(list, first, second)
-  local n = #list
-  list[n + 1] = first
-  list[n + 2] = second
 end
 
 -- A score as plain digits: some servers write it with an exponent.

@@ -23,7 +23,7 @@ local together = 0      -- suspects that this call has leased; as many as ever r
 local makes_room = false
 local deadline = integer(math.floor(now + lease_ms)) -- as text, like all that is written for each job: Redis prints a number anew each time
 local started = integer(now)
-local run_head, first_run_tail = token .. ' ' .. worker .. ' ', ' 1 1 0 ' .. started .. ' '
+local run_head, first_run_tail, held_head = token .. ' ' .. worker .. ' ', ' 1 1 0 ' .. started .. ' ', worker .. '\0'
 
 local function is_own(run)
   return resend and run and string.sub(run, 1, #token + 1) == token .. ' '
@@ -37,8 +37,11 @@ local function grant(index, id, rank, record, run)
   granted_count = granted_count + 1
 end
 
-local function next_run(run, rank, flow)
-  if not run or has_never_run(run) then return run_head .. rank .. first_run_tail .. flow .. ' ' end
+local function first_run(rank, flow)
+  return run_head .. rank .. first_run_tail .. flow .. ' '
+end
+
+local function next_run(run, rank)
   if is_own(run) then return run end -- taken by this call before it broke off
   local parsed = parse_run(run)
   parsed.token, parsed.worker, parsed.rank, parsed.started = token, worker, tonumber(rank), started
@@ -52,11 +55,10 @@ local function told_rank(index, rank, run)
   return #rank > 15 and rank or turns().strict_rank(queues[index], rank, flow_of(run))
 end
 
-local function lease(index, id, rank, record, run, flow, change)
-  local leased_run = next_run(run, rank, flow)
+local function lease(index, id, rank, record, run, leased_run, change)
   push(change.leased, deadline, id)
   push(change.runs, id, leased_run)
-  push(change.held, '0', worker .. '\0' .. id)
+  push(change.held, '0', held_head .. id)
   grant(index, id, told_rank(index, rank, run), record, leased_run)
 end
 
@@ -139,7 +141,7 @@ local function enter(queue, candidate, run, flow, facts, change)
     turns().join(queue, turns().lane_of_tenant(tenant, band), band)
     return false
   end
-  if facts.has_gates then gates().enter(candidate.id, flow, now, change.holders) end
+  if facts.gates then gates().enter(candidate.id, flow, now, change.holders) end
   if facts.expires then change.begun[#change.begun + 1] = candidate.id end
   if facts.is_unique then push(change.started, candidate.id, flow) end
   if queue.takes_turns then turns().charge(queue, tenant, candidate) end
@@ -160,11 +162,10 @@ local function place(index, candidate, record, run, change)
     change.gone[#change.gone + 1] = candidate.id
     return true
   end
-  if candidate.lane and not run then return true end -- it has ended, and a call that broke off has left it here, too
-  local queue, flow = queues[index], flow_of(run)
+  local queue, flow, is_new = queues[index], flow_of(run)
   local facts = facts_of(flow)
   if not is_own(run) then
-    if run and string.sub(run, 1, 1) ~= '!' then return true end -- leased: a claim that broke off has left it here, too
+    if run and not is_new and string.sub(run, 1, 1) ~= '!' then return true end -- leased: a claim that broke off has left it here, too
     if facts.ends then return finish(candidate, run, flow, change) end
     local actor = actor_of(record)
     local why, _, at, lane = hold(queue, candidate.id, actor, actors, flow, candidate.lane, candidate.rank, now)
@@ -172,13 +173,27 @@ local function place(index, candidate, record, run, change)
     if flow ~= '-' or queue.takes_turns then
       local is_called_back = queue.takes_turns and is_of_actor(candidate)
       -- Ahead of its slot, it would hold a gate and not run.
-      if granted_count >= free and facts.has_gates and not is_called_back then return nil end
+      if granted_count >= free and facts.gates and not is_called_back then return nil end
       local may = not facts.deaths or may_join(queue, candidate, run, actor, change)
       if not may then return may == false or nil end
       if not enter(queue, candidate, run, flow, facts, change) then return true end
     end
   end
-  lease(index, candidate.id, candidate.rank, record, run, flow, change)
+  local leased_run = (not run or is_new) and first_run(candidate.rank, flow) or next_run(run, candidate.rank)
+  lease(index, candidate.id, candidate.rank, record, run, leased_run, change)
+  return true
+end
+
+-- What place would come to, in short, for a job that nothing holds and that was never delivered. Answers whether it is one.
+local function goes_through(index, id, rank, record, run, change)
+  local flow = '-'
+  if run then
+    local is_new
+    flow, is_new = flow_of(run)
+    if not is_new or granted_count >= free or not facts_of(flow).has_only_gates then return false end
+    if not gates().pass(id, flow, now, change.holders) then return false end
+  end
+  lease(index, id, rank, record, run, first_run(rank, flow), change)
   return true
 end
 
@@ -206,18 +221,20 @@ local function serve(index, line)
   local change = { leased = {}, held = {}, runs = {}, lanes = {}, holders = {}, begun = {}, started = {}, gone = {}, ended = {}, marked = {} }
   for i, id in ipairs(line.ids) do
     local record, run, waiter, leaves = records[i], runs[i], line.waiters[i], true
-    if record and not run and not queue.takes_turns and seen.holds[actor_of(record)] == false then
-      lease(index, id, line.ranks[i], record, nil, '-', change) -- what place would come to, for a job that nothing can hold
-    elseif waiter and waiter.lane and closed[waiter.lane] then
+    local lane = waiter and waiter.lane
+    local is_free = record and not queue.takes_turns and seen.holds[actor_of(record)] == false
+    if lane and closed[lane] then
       leaves = false
-    else
+    elseif lane and not run then
+      leaves = true -- it has ended, and a call that broke off has left it here, too
+    elseif not (is_free and goes_through(index, id, line.ranks[i], record, run, change)) then
       leaves = place(index, waiter or { id = id, rank = line.ranks[i] }, record, run, change)
     end
     if leaves == nil then
       full = true
       break
     end
-    if leaves and waiter and waiter.lane then members[#members + 1] = waiter.member elseif leaves then from_ready = from_ready + 1 end
+    if leaves and lane then members[#members + 1] = waiter.member elseif leaves then from_ready = from_ready + 1 end
   end
   commit(queue, change, from_ready, members)
   return full

@@ -85,7 +85,7 @@ class ClaimLoop:
             queues=self._queues,
             lease_ms=self._lease_ms,
             capacity=min(wanted, BATCH_MAX_JOBS),
-            free=max(self._running.free - len(self._running.queued), 0),
+            free=self._running.places(),
             actors=self._known,
             block=block,
             looked_ms=self._looked_ms,

@@ -115,6 +115,10 @@ class Running:
         ahead = min(self.concurrency, int(self._pace_per_s * AHEAD_S))
         return self.free + ahead - len(self.queued)
 
+    def places(self) -> int:
+        """How many jobs with gates one claim may take: none ahead of a slot, and half of the slots, so that one half runs meanwhile."""
+        return max(min(self.free - len(self.queued), math.ceil(self.concurrency / 2)), 0)
+
     def slow_down(self) -> None:
         """Claim nothing ahead until the pace is measured again."""
         self._pace_per_s, self._ended, self._paced_s = 0.0, 0, time.monotonic()
