@@ -14,12 +14,22 @@ if TYPE_CHECKING:
     from .keys import Keys
 
 
-PRELUDE: Final = ("_prelude.lua", "_gates.lua", "_turns.lua", "_suspects.lua", "_moves.lua")
+PRELUDE: Final = "_prelude.lua"
+LIBRARY: Final = ("_gates.lua", "_turns.lua", "_suspects.lua", "_moves.lua")
 
 
 def text_of(file: str) -> str:
     """Return the text of a file in `lua`."""
     return (resources.files("angelrt") / "lua" / file).read_text(encoding="utf-8")
+
+
+def shared() -> str:
+    """Return what all verbs share, the library in the function that makes it.
+
+    The library and the verb are functions of their own, so that those within take over what they share from them: for each local of the
+    chunk itself that a function uses, Lua searches a list of all of them when the function is made.
+    """
+    return "\n".join([text_of(PRELUDE), "make_library = function()", *map(text_of, LIBRARY), "end"])
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,8 @@ class Script:
     @cached_property
     def source(self) -> str:
         """The whole text that the server gets: shebang, what all verbs share, verb."""
-        texts = [text_of(name) for name in (*PRELUDE, f"{self.file or self.name}.lua")]
         shebang = f"#!lua flags={self.flags}" if self.flags else "#!lua"
-        return "\n".join([shebang, *texts])
+        return "\n".join([shebang, shared(), "local function verb()", text_of(f"{self.file or self.name}.lua"), "end", "return verb()"])
 
     @cached_property
     def sha(self) -> str:

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from angelrt import scripts
 from angelrt.link import Link, LinkLost
-from angelrt.scripts import PRELUDE, as_eval
+from angelrt.scripts import as_eval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,11 +64,11 @@ class BreakableScript:
     def __init__(self, script: Script) -> None:
         """Put the guard behind the `#!lua` line, and a number at each site."""
         shebang, _, body = script.source.replace("no-writes", "allow-oom", 1).partition("\n")  # the trace is written
-        prelude = "\n".join(map(scripts.text_of, PRELUDE))
-        assert body.startswith(prelude), "a script no longer begins with the prelude"
+        shared = scripts.shared()
+        assert body.startswith(shared), "a script no longer begins with what all share"
         self._all: dict[int, Site] = {}
         self._lines = body.splitlines()
-        self._verb_begins = len(prelude.splitlines())
+        self._verb_begins = len(shared.splitlines())
         self._functions = _functions(self._lines[: self._verb_begins])
         self._numbers: dict[int, list[int]] = {}
         self.source = "\n".join([shebang, GUARD, *map(self._tagged, range(len(self._lines))), ""])

@@ -184,6 +184,11 @@ async def only_forget(part: Partition) -> list[int]:
     return await part.settle()
 
 
+def told(answer: tuple[bool, list[Any]]) -> bool:
+    """Return whether the record is as wanted; the codes are those of the call that was the first."""
+    return answer[0]
+
+
 def settled(codes: list[int]) -> list[bool]:
     """1 and 2 tell the same: the verdict stands."""
     return [code > 0 for code in codes]

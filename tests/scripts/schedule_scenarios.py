@@ -8,7 +8,7 @@ from angelrt import scripts
 from tests.scripts import flow_scenarios
 from tests.scripts.flow_scenarios import gates_closed, jobs_with_flows, one
 from tests.scripts.partition import job
-from tests.scripts.scenarios import FORGET_MS, HOUR_MS, Scenario, ended, nothing
+from tests.scripts.scenarios import FORGET_MS, HOUR_MS, Scenario, ended, nothing, told
 from tests.scripts.suspect_scenarios import SUSPECTS
 from tests.scripts.turn_scenarios import TURNS
 
@@ -90,11 +90,6 @@ def once(previous: str) -> Scenario:
         return await part.store.schedule("n", BEFORE, AFTER, jobs, previous=previous, how="1000")
 
     return Scenario(f"schedule-once-{previous}", scripts.SCHEDULE, occurrences, act, told)
-
-
-def told(answer: tuple[bool, list[Any]]) -> bool:
-    """Return whether the record is as wanted; the codes are those of the call that was the first."""
-    return answer[0]
 
 
 SCHEDULES: Final = (

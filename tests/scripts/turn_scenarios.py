@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from angelrt import scripts
+from tests.scripts.dead_letter_scenarios import replayed
 from tests.scripts.flow_scenarios import PAUSE, QUEUES, claim_turns, declared, explains, leased_by
 from tests.scripts.partition import job
-from tests.scripts.scenarios import Scenario, claimed_ids, ended
+from tests.scripts.scenarios import Scenario, claimed_ids, ended, settled, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from angelrt.store import Claimed
+    from angelrt.store import Claimed, NewJob
     from tests.scripts.partition import Partition
 
 
@@ -33,6 +34,21 @@ async def tenants_at_gates(part: Partition) -> None:
     await part.settle(*(ended(f"holds{n}", "c", under="t0", queue="t") for n in (1, 2)), worker="w2")
     await part.send(job("t-parked", queue="t", actor="odd", flow="tbig"), job("parked", queue="t", actor="odd"))
     await part.store.control("limit", "a.c@t", "99", QUEUES)
+
+
+async def paid_meanwhile(part: Partition) -> None:
+    """Tenants and nobody at a closed gate, who have paid since they came there; a run that will have children; a failed job of the gate."""
+    await declared(part)
+    wide = "ca.c@t=1"
+    await leased_by(part, "w1", "t1", job("parent", queue="t"), job("failed", queue="t", flow=f"{wide},tback"))
+    await part.settle(ended("failed", "f", queue="t"))
+    await part.store.control("declare", "a.c@t", "1", QUEUES)
+    await leased_by(part, "w2", "t2", job("holds", queue="t", flow=wide))
+    await part.send(
+        *(job(f"{who}-waits", queue="t", flow=f"{wide},t{who}") for who in ("big", "small")), job("alone", queue="t", flow=wide)
+    )
+    for lane in await part.queue_key("ZRANGE", "turns", "t", 0, -1):
+        await part.queue_key("ZINCRBY", "turns", "t", 1, lane)
 
 
 async def tenants_before_a_paused_gate(part: Partition) -> None:
@@ -57,12 +73,26 @@ async def claim_with_odd(part: Partition) -> Claimed:
     return await part.claim(queues=("t",), actors=("a", "odd"))
 
 
+def to_gates() -> list[NewJob]:
+    """Return jobs of nobody, of a tenant who waits at the gate, and of one who comes there."""
+    flows = {"nobody": "ca.c@t=1", "new": "ca.c@t=1,tnew", "more": "ca.c@t=1,tsmall"}
+    return [*(job(name, queue="t", flow=flow) for name, flow in flows.items()), job("first", queue="t", flow="ca.c@t=1,tnew", priority=0)]
+
+
 async def send_to_gates(part: Partition) -> Sequence[Any]:
-    wide = "ca.c@t=1"
-    return await part.send(
-        *(job("nobody", queue="t", flow=wide), job("new", queue="t", flow=f"{wide},tnew"), job("more", queue="t", flow=f"{wide},tsmall")),
-        job("first", queue="t", flow=f"{wide},tnew", priority=0),
-    )
+    return await part.send(*to_gates())
+
+
+async def settle_to_gates(part: Partition) -> list[int]:
+    return await part.settle(ended("parent", "c", queue="t", children=to_gates()))
+
+
+async def schedule_to_gates(part: Partition) -> tuple[bool, list[Any]]:
+    return await part.store.schedule("n", "", "r1 2 0 3\0plan", to_gates())
+
+
+async def replay_to_a_gate(part: Partition) -> list[int | bytes]:
+    return (await part.store.replay([(replayed("failed", queue="t"), int(part.now_ms), "")]))[1]
 
 
 TURNS: Final = (
@@ -70,5 +100,9 @@ TURNS: Final = (
     Scenario("claim-turns-to-a-gate", scripts.CLAIM, tenants_before_a_paused_gate, claim_turns, claimed_ids),
     Scenario("claim-parked-tenants", scripts.CLAIM, parked_tenants, claim_with_odd, claimed_ids),
     Scenario("send-to-gates", scripts.ENQUEUE, tenants_at_gates, send_to_gates),
+    Scenario("send-to-those-who-paid", scripts.ENQUEUE, paid_meanwhile, send_to_gates),
+    Scenario("settle-to-gates", scripts.SETTLE_WITH_CHILDREN, paid_meanwhile, settle_to_gates, settled),
+    Scenario("schedule-to-gates", scripts.SCHEDULE, paid_meanwhile, schedule_to_gates, told),
+    Scenario("replay-to-a-gate", scripts.REPLAY, paid_meanwhile, replay_to_a_gate),
     *(explains(name, tenants_at_gates) for name in ("small2", "alone", "cheap", "dear")),
 )

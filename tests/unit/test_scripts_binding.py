@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from angelrt.keys import OWN_KEYS, QUEUE_KEYS, Keys
-from angelrt.scripts import CLAIM, PRELUDE, SCRIPTS, SETTLE, SETTLE_WITH_CHILDREN, TICK, Script, as_eval
+from angelrt.scripts import CLAIM, LIBRARY, PRELUDE, SCRIPTS, SETTLE, SETTLE_WITH_CHILDREN, TICK, Script, as_eval
 from angelrt.store import Store, evalsha
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def test_no_two_scripts_share_a_name_on_the_server() -> None:
 @every_script
 def test_what_all_verbs_share_stands_before_the_verb_in_its_order(script: Script) -> None:
     folder = resources.files("angelrt") / "lua"
-    texts = [(folder / name).read_text(encoding="utf-8") for name in (*PRELUDE, f"{script.file or script.name}.lua")]
-    assert script.source.partition("\n")[2] == "\n".join(texts)
+    texts = [(folder / name).read_text(encoding="utf-8") for name in (PRELUDE, *LIBRARY, f"{script.file or script.name}.lua")]
+    places = [script.source.index(text) for text in texts]
+    assert places == sorted(places)
 
 
 @every_script

@@ -1,6 +1,6 @@
 -- Gates: limits of rate and of concurrency, their state, and the lanes in which jobs wait for them. Used by whatever enqueues, claims or
 -- settles a job that has gates, and by explain, which only looks.
-local gates = lazily(function()
+gates = lazily(function()
   local WINDOW_SLICES = 64 -- a rate's window is counted in so many slices
 
   -- What this call has read: the gates of a flow, limits by rule; states, numbers of holders, who leaves and who waits first, by lane.
@@ -329,17 +329,3 @@ local gates = lazily(function()
     write_states = write_states,
   }
 end)
-
--- What keeps a job from being leased by a worker that knows `actors` (each between NULs): nil for nothing; missing or paused, its actor;
--- gate, the first of its gates that is closed, when it opens, and the lane in which to wait. `from` is the lane in which it stands.
-local function hold(queue, id, actor, actors, flow, from, rank, now)
-  local why = seen.holds[actor]
-  if why == nil then
-    why = not string.find(actors, '\0' .. actor .. '\0', 1, true) and 'missing' or is_paused('a', actor) and 'paused'
-    seen.holds[actor] = why
-  end
-  if why then return why end
-  if not has_gates(flow) then return nil end
-  local gate, at, lane = gates().first_closed(queue, id, flow, from, rank, now)
-  if gate then return 'gate', gate, at, lane end
-end

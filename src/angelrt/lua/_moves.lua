@@ -1,17 +1,5 @@
--- The lane in which a job waits at a gate, that of its tenant there; and when it is looked at, if the gate opens at this time.
-local function lane_at(queue, gate, flow, rank, at, now)
-  local tenant = facts_of(flow).tenant
-  if tenant then
-    local lane, is_first = turns().lane_at(queue, gate, tenant, rank)
-    return lane, is_first and now or at
-  end
-  local nobody = seen.nobody
-  if rank < (nobody[gate] or math.huge) then nobody[gate] = rank end
-  return gate, at
-end
-
 -- Moves between places, each used by several verbs. The destination is written first, the source removed last.
-local moves = lazily(function()
+moves = lazily(function()
   local LATE_MS, GRACE_MS = 2000, 10000 -- what is told of leases in spare_late
 
   -- Where a job is in this queue: the state, its score, and the member by which the state's key holds it. A lease is left out where the
@@ -233,7 +221,7 @@ local moves = lazily(function()
         local _, at, at_gate = gates().first_closed(queue, id, flow, nil, rank, now)
         if at_gate then
           local lane
-          lane, at = lane_at(queue, at_gate, flow, rank, at, now)
+          lane, at = turns().place_at(queue, at_gate, flow, rank, at, now)
           stand_in(queue, lane, rank, id)
           gates().look_again(queue, at_gate, id, rank, at)
           return rank
@@ -413,39 +401,3 @@ local moves = lazily(function()
     back_in_line = back_in_line, drained = drained, time_of = time_of, places = places, enqueue = enqueue,
   }
 end)
-
--- All that time moves, in all queues, at most BATCH_MAX jobs of each kind in one call. Answers whether more may be overdue, and whether more
--- may have expired, so that nothing may be begun. Sets each queue's `is_plain` where no lane may open, nobody takes turns and nothing
--- expires: the common case, in one command. With `wakes`, somebody else is to claim what moves: he is woken first, since a call that broke
--- off, and is sent again, would find nothing left to move.
-local function move_overdue(queues, now, counts, wakes)
-  local due_max, ended_max, late_max = BATCH_MAX, BATCH_MAX, BATCH_MAX
-  for _, queue in ipairs(queues) do
-    queue.is_plain = call('EXISTS', queue.expires, queue.opens, queue.turns) == 0
-    local late = not queue.is_plain and late_max > 0 and call('ZRANGEBYSCORE', queue.expires, '-inf', now, 'LIMIT', 0, late_max) or {}
-    if #late > 0 then moves().expire(queue, late, now, counts) end
-    local due = due_max > 0 and call('ZRANGEBYSCORE', queue.delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, due_max) or {}
-    local ended = ended_max > 0 and call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ended_max) or {}
-    local lost = #ended > 0 and moves().spare_late(queue, ended, now) or {}
-    if wakes and #due + #lost > 0 then wake(queue) end
-    if #due > 0 then moves().promote(queue, due) end
-    if #lost > 0 then moves().take_back_expired(queue, lost, now, counts) end
-    due_max, ended_max, late_max = due_max - #due / 2, ended_max - #ended / 2, late_max - #late
-  end
-  return due_max == 0 or ended_max == 0 or late_max == 0, late_max == 0
-end
-
--- The earliest time at which something here changes by itself: a job comes due or expires, a lease ends, a lane may open. -1 for never.
-local function next_due(queues, now)
-  local earliest = math.huge
-  for _, queue in ipairs(queues) do
-    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')[2] or math.huge))
-    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.leased, 0, 0, 'WITHSCORES')[2] or math.huge))
-    if not queue.is_plain then
-      local opens = call('ZRANGEBYSCORE', queue.opens, string.format('(%.3f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-      earliest = math.min(earliest, tonumber(opens[2] or math.huge))
-      earliest = math.min(earliest, tonumber(call('ZRANGE', queue.expires, 0, 0, 'WITHSCORES')[2] or math.huge))
-    end
-  end
-  return earliest < math.huge and math.ceil(earliest) or -1
-end

@@ -306,3 +306,61 @@ local function announce(ids)
   end
   write('HDEL', WATCH, ids)
 end
+
+-- The library: gates, turns, suspects and moves, whose functions are made when a call first asks for one of them. To make a function costs as
+-- much as a page of what it does, and most calls need none of these.
+local gates, turns, suspects, moves, make_library
+gates = function() make_library() return gates() end
+turns = function() make_library() return turns() end
+suspects = function() make_library() return suspects() end
+moves = function() make_library() return moves() end
+
+-- What keeps a job from being leased by a worker that knows `actors` (each between NULs): nil for nothing; missing or paused, its actor;
+-- gate, the first of its gates that is closed, when it opens, and the lane in which to wait. `from` is the lane in which it stands.
+local function hold(queue, id, actor, actors, flow, from, rank, now)
+  local why = seen.holds[actor]
+  if why == nil then
+    why = not string.find(actors, '\0' .. actor .. '\0', 1, true) and 'missing' or is_paused('a', actor) and 'paused'
+    seen.holds[actor] = why
+  end
+  if why then return why end
+  if not has_gates(flow) then return nil end
+  local gate, at, lane = gates().first_closed(queue, id, flow, from, rank, now)
+  if gate then return 'gate', gate, at, lane end
+end
+
+-- All that time moves, in all queues, at most BATCH_MAX jobs of each kind in one call. Answers whether more may be overdue, and whether more
+-- may have expired, so that nothing may be begun. Sets each queue's `is_plain` where no lane may open, nobody takes turns and nothing
+-- expires: the common case, in one command. With `wakes`, somebody else is to claim what moves: he is woken first, since a call that broke
+-- off, and is sent again, would find nothing left to move.
+local function move_overdue(queues, now, counts, wakes)
+  local due_max, ended_max, late_max = BATCH_MAX, BATCH_MAX, BATCH_MAX
+  for _, queue in ipairs(queues) do
+    queue.is_plain = call('EXISTS', queue.expires, queue.opens, queue.turns) == 0
+    local late = not queue.is_plain and late_max > 0 and call('ZRANGEBYSCORE', queue.expires, '-inf', now, 'LIMIT', 0, late_max) or {}
+    if #late > 0 then moves().expire(queue, late, now, counts) end
+    local due = due_max > 0 and call('ZRANGEBYSCORE', queue.delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, due_max) or {}
+    local ended = ended_max > 0 and call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ended_max) or {}
+    local lost = #ended > 0 and moves().spare_late(queue, ended, now) or {}
+    if wakes and #due + #lost > 0 then wake(queue) end
+    if #due > 0 then moves().promote(queue, due) end
+    if #lost > 0 then moves().take_back_expired(queue, lost, now, counts) end
+    due_max, ended_max, late_max = due_max - #due / 2, ended_max - #ended / 2, late_max - #late
+  end
+  return due_max == 0 or ended_max == 0 or late_max == 0, late_max == 0
+end
+
+-- The earliest time at which something here changes by itself: a job comes due or expires, a lease ends, a lane may open. -1 for never.
+local function next_due(queues, now)
+  local earliest = math.huge
+  for _, queue in ipairs(queues) do
+    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')[2] or math.huge))
+    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.leased, 0, 0, 'WITHSCORES')[2] or math.huge))
+    if not queue.is_plain then
+      local opens = call('ZRANGEBYSCORE', queue.opens, string.format('(%.3f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+      earliest = math.min(earliest, tonumber(opens[2] or math.huge))
+      earliest = math.min(earliest, tonumber(call('ZRANGE', queue.expires, 0, 0, 'WITHSCORES')[2] or math.huge))
+    end
+  end
+  return earliest < math.huge and math.ceil(earliest) or -1
+end

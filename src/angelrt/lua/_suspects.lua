@@ -1,6 +1,6 @@
 -- Suspects: jobs whose worker died while they ran. They wait in a lane of their actor, and run on a worker that holds nothing else: up to
 -- eight together after one death, alone after two. A job whose worker died once more has run alone then, and is not run again.
-local suspects = lazily(function()
+suspects = lazily(function()
   local TOGETHER_MAX, ALONE, PROVEN = 8, 2, 3
   local TURN_MS = 500 -- for so long after some of them, others come first on a worker that holds nothing
   local ROOM_AFTER_MS, ROOM_MS = 1000, 1000 -- when a busy worker is asked to make room for them, and how long no other one is

@@ -1,5 +1,5 @@
 -- The order of a queue's jobs beside their rank, and which of them are the same work: aging, turns of tenants, unique keys.
-local turns = lazily(function()
+turns = lazily(function()
   local TURN = 16384     -- virtual time of one job at weight 1; a band of priority holds 2^35 of them
   local TURNS_LOOK = 32  -- the most tenants among whom one look divides turns
   local joined = {}      -- who is known to be in the lines of gates, in this call
@@ -110,7 +110,7 @@ local turns = lazily(function()
       local comes_back = #add_waiters({}, queue, gate .. lane, 1) == 0 and has_waiters(queue, gate)
       return comes_back and line_at(queue, gate, 0)[1] == lane
     end
-    local nobody = string.sub(lane, 1, 1) == 't' and first_of_nobody(queue, 1, gate)[1]
+    local nobody = string.sub(lane, 1, 1) == 't' and add_waiters({}, queue, gate, 1)[1]
     local rank = math.min(nobody and tonumber(nobody.rank) or math.huge, seen.nobody[gate] or math.huge)
     if string.sub(lane, 1, 1) == 't' and rank < math.huge then
       join_at(queue, gate, lane_of_tenant(nil, band_of(queue, rank)), band_of(queue, rank))
@@ -126,6 +126,18 @@ local turns = lazily(function()
   local function lane_at(queue, gate, tenant, rank)
     local band = band_of(queue, rank)
     return gate .. lane_of_tenant(tenant, band), join_at(queue, gate, lane_of_tenant(tenant, band), band)
+  end
+
+  -- The lane in which a job waits at a gate, that of its tenant there; and when it is looked at, if the gate opens at this time.
+  local function place_at(queue, gate, flow, rank, at, now)
+    local tenant = tenant_of(flow)
+    if tenant then
+      local lane, is_first = lane_at(queue, gate, tenant, rank)
+      return lane, is_first and now or at
+    end
+    local nobody = seen.nobody
+    if rank < (nobody[gate] or math.huge) then nobody[gate] = rank end
+    return gate, at
   end
 
   local function weight_of(queue, tenant)
@@ -337,7 +349,7 @@ local turns = lazily(function()
 
   return {
     priority_of = priority_of, strict_rank = strict_rank, tenant_of = tenant_of, band_of = band_of, lane_of_tenant = lane_of_tenant,
-    join = join, lane_at = lane_at, first_at = first_at, charge = charge, write_charges = write_charges, first_ready = first_ready,
+    join = join, place_at = place_at, first_at = first_at, charge = charge, write_charges = write_charges, first_ready = first_ready,
     add_waiters = add_waiters, first_by_turns = first_by_turns, by_rank = by_rank, unique_of = unique_of, holder_of = holder_of,
     take_unique = take_unique, release_unique = release_unique,
   }

@@ -100,7 +100,7 @@ local function hold_back(queue, candidate, run, flow, actor, why, lane, at, chan
   if is_open and queue.takes_turns and string.find(',' .. flow, ',r', 1, true) then at = now end
   if queue.takes_turns then turns().write_charges(queue) end
   local rank, own = tonumber(candidate.rank), nil
-  own, at = lane_at(queue, lane, flow, rank, at, now)
+  own, at = turns().place_at(queue, lane, flow, rank, at, now)
   joined[lane] = math.min(joined[lane] or math.huge, at)
   stand_in(queue, own, candidate, run, change)
   gates().look_again(queue, lane, candidate.id, rank, at)
