@@ -156,6 +156,13 @@ async def test_blob_of_a_refused_record_is_removed(part: Partition) -> None:
     assert state.jobs == {"j1": b"a\0none\0{}"}
 
 
+async def test_blob_that_belongs_to_the_stored_record_stays(part: Partition) -> None:
+    """Two nonces may be the same, once in millions of times."""
+    await part.send(job("j1", blob=BIG))
+    assert await part.send(job("j1", actor="b", blob=b"y" * 5_000)) == [0]
+    assert (await part.state()).blobs == {"j1=none": BIG}
+
+
 async def test_blob_of_a_refused_record_inside_one_batch_is_removed(part: Partition) -> None:
     assert await part.send("j1", job("j1", blob=BIG)) == [1, 0]
     assert (await part.state()).blobs == {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from angelrt import scripts
 from angelrt.worker.claim import MAKE_ROOM
 from tests.scripts.gated import declare, held
 from tests.scripts.partition import LEASE_MS, ids, job, verdict
@@ -214,3 +215,18 @@ async def test_more_suspects_wake_the_next_worker(part: Partition) -> None:
     await part.claim(worker="w1", under="t1")
     assert await part.take_marker()
     assert ids(await part.claim(worker="w2", under="t2")) == names[8:]
+
+
+@pytest.mark.parametrize("abort_at", range(1, 35))
+async def test_a_job_whose_worker_lives_after_all_leaves_the_lane_of_suspects_though_its_claim_broke_off(
+    part: Partition, abort_at: int
+) -> None:
+    await part.send("s1", "s2")
+    await die(part, "s1", "s2")
+    await part.send("other")
+    await part.register("busy", "a")
+    assert ids(await part.claim(worker="busy", under="t1")) == ["other"]
+    part.now_ms += ROOM_AFTER_MS
+    await part.register("dead", "a")
+    part.link.fail(scripts.CLAIM, abort_at)
+    assert ids(await part.claim(worker="idle", under="t2")) == ["s1", "s2"]

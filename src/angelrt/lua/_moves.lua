@@ -12,8 +12,8 @@ moves = lazily(function()
     local parsed = parse_run(run)
     if not parsed.rank then return end
     local lanes = { lane_of(actor_of(record)) }
+    if parsed.losses > 0 then lanes[2] = suspects().lane_of_suspects(actor_of(record)) end
     if parsed.flow ~= '-' then
-      if facts_of(parsed.flow).deaths then lanes[2] = suspects().lane_of_suspects(actor_of(record)) end
       local tenant = turns().tenant_of(parsed.flow)
       local own = tenant and turns().lane_of_tenant(tenant, turns().band_of(queue, parsed.rank)) or ''
       if tenant then lanes[#lanes + 1] = own end
@@ -375,7 +375,7 @@ moves = lazily(function()
       if old or earlier then
         local is_same = (old or earlier.record) == record
         codes[k] = is_same and (old and 1 or earlier.code) or 0
-        if not is_same then orphans[#orphans + 1] = blob_of(id, record) end
+        if not is_same then orphans[#orphans + 1] = orphan_of(id, record, old or earlier.record) end
       elseif other then
         codes[k] = other
         orphans[#orphans + 1] = blob_of(id, record)

@@ -172,6 +172,12 @@ local function blob_of(id, record)
   return nonce and string.sub(rest, -1) == '\0' and id .. '=' .. nonce or nil
 end
 
+-- The arguments kept apart of a record that is not stored, unless they are those of the record that is.
+local function orphan_of(id, record, stored)
+  local blob = blob_of(id, record)
+  return blob and not (stored and blob_of(id, stored) == blob) and blob or nil
+end
+
 local function lane_of(actor)
   return string.sub(redis.sha1hex(actor), 1, ACTOR_LANE)
 end

@@ -49,8 +49,8 @@ end
 -- What was stored apart for a verdict that is not accepted: the arguments of children that are not there, and its result.
 local function refuse_children(first, last)
   for at = first, last, CHILD_FIELDS do
-    local blob = blob_of(ARGV[at + 1], ARGV[at + 2])
-    if blob and call('HGET', JOBS, ARGV[at + 1]) ~= ARGV[at + 2] then refused_blobs[#refused_blobs + 1] = blob end
+    local id, record = ARGV[at + 1], ARGV[at + 2]
+    refused_blobs[#refused_blobs + 1] = blob_of(id, record) and orphan_of(id, record, call('HGET', JOBS, id))
   end
 end
 
