@@ -1,23 +1,23 @@
 """One connection to Redis that many tasks share: each call is written at once, replies are matched in order.
 
-Calls of one turn of the event loop leave in one packet, which is how a settle and a claim share a round trip. redis-py connects,
-authenticates and parses; its own re-sending is turned off, since only the caller knows which command may be repeated.
+Calls of one turn of the event loop leave in one packet, which is how a settle and a claim share a round trip. redis-py connects and
+authenticates; then the link takes the transport over and lets hiredis parse what comes, since redis-py's own way from the socket to a reply
+costs as much as the rest of a call. Nothing is sent again here: only the caller knows which command may be repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import hiredis
 from redis import Redis
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, InvalidResponse, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry as BlockingRetry
 
 from . import sentinel
@@ -81,8 +81,39 @@ async def connect(connection: AbstractConnection) -> None:
         raise TimeoutError(message) from error
 
 
+OnReply: TypeAlias = "Callable[[Wire, Any], None]"
+OnLost: TypeAlias = "Callable[[Wire, Exception], None]"
+
+
 class LinkLost(Exception):  # noqa: N818 - private to the store, which turns it into RedisUnavailable
     """The connection broke; commands whose replies are missing may or may not have been applied."""
+
+
+class Wire(asyncio.Protocol):
+    """The receiving end of a connection that redis-py has opened: what comes is parsed at once, and each reply handed on in its order."""
+
+    def __init__(self, connection: AbstractConnection, on_reply: OnReply, on_lost: OnLost) -> None:
+        """Take over the transport; `on_lost` hears of its end, and of what is no reply."""
+        self.connection = connection
+        self._on_reply = on_reply
+        self._on_lost = on_lost
+        opened: Any = connection  # redis-py hands its transport and the names of the server's errors to nobody
+        self._replies = hiredis.Reader(protocolError=InvalidResponse, replyError=opened._parser.parse_error, notEnoughData=self)  # noqa: SLF001
+        self.transport: asyncio.Transport = opened._writer.transport  # noqa: SLF001
+        self.transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on every reply that is whole now."""
+        self._replies.feed(data)
+        try:
+            while (reply := self._replies.gets()) is not self:
+                self._on_reply(self, reply)
+        except InvalidResponse as error:
+            self._on_lost(self, error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell that nothing more comes."""
+        self._on_lost(self, exc or LinkLost("the server closed the connection"))
 
 
 class _Call:
@@ -104,10 +135,10 @@ class Link:
         """Remember where to connect; does no I/O."""
         self._new_connection = connector(url)
         self._reply_timeout_s = reply_timeout_s
-        self._connection: AbstractConnection | None = None
+        self._wire: Wire | None = None
         self._connecting = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
         self._pending: deque[_Call] = deque()
-        self._reader: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
         self._loaded: set[str] = set()  # scripts that the server was given on this connection: none after a restart
@@ -117,16 +148,16 @@ class Link:
 
         Raises LinkLost when the connection breaks before every reply has come.
         """
-        connection = self._connection or await self._connect()
+        wire = self._wire or await self._connect()
         loop = asyncio.get_running_loop()
         call = _Call(loop.create_future(), len(commands), loop.time())
         self._pending.append(call)
         if self._alarm is None:
             self._alarm = loop.call_later(self._reply_timeout_s, self._check_replies)
         try:
-            await connection.send_packed_command(b"".join(map(_pack, commands)), check_health=False)
+            wire.transport.write(b"".join(map(_pack, commands)))
         except BROKEN as error:
-            self._drop(connection, error)
+            self._drop(wire, error)
         return await call.future
 
     async def transaction(self, script: Script, command: Sequence[Any], before: Sequence[Sequence[Any]]) -> Any:
@@ -155,20 +186,17 @@ class Link:
     async def close(self) -> None:
         """Close the connection; calls on their way raise LinkLost. The server forgets a blocked command with it."""
         self._closed = True
-        connection, reader = self._connection, self._reader
-        if connection is None or reader is None:
-            return
-        self._drop(connection, LinkLost("closed here"))
-        await asyncio.wait([reader])
-        # A reader that is cancelled before its first step never gets to close the socket, and an open one keeps uvloop from closing.
-        await connection.disconnect(nowait=True)
+        if self._wire is not None:
+            self._drop(self._wire, LinkLost("closed here"))
+        if self._closing:
+            await asyncio.wait(self._closing)
 
-    async def _connect(self) -> AbstractConnection:
+    async def _connect(self) -> Wire:
         async with self._connecting:
             if self._closed:
                 message = "the link is closed"
                 raise LinkLost(message)
-            if self._connection is None:
+            if self._wire is None:
                 connection = self._new_connection()
                 try:
                     await connect(connection)
@@ -178,38 +206,31 @@ class Link:
                     if isinstance(error, BROKEN):
                         raise _not_connected(error) from error
                     raise
-                self._connection = connection
-                self._reader = asyncio.create_task(self._read(connection), name="angelrt link reader")
-            return self._connection
+                self._wire = Wire(connection, self._take, self._drop)
+            return self._wire
 
-    async def _read(self, connection: AbstractConnection) -> None:
-        try:
-            while True:
-                try:
-                    reply = cast("Any", await connection.read_response())
-                except DEMOTED:
-                    raise  # the next connection may find another server
-                except ResponseError as error:
-                    reply = error
-                call = self._pending[0]
-                call.replies.append(reply)
-                if len(call.replies) == call.expected:
-                    self._pending.popleft()
-                    if not call.future.done():
-                        call.future.set_result(call.replies)
-        except BROKEN as error:
-            self._drop(connection, error)
-        finally:
-            with contextlib.suppress(*BROKEN):
-                await connection.disconnect(nowait=True)
-
-    def _drop(self, connection: AbstractConnection, error: Exception) -> None:
-        if self._connection is not connection:
+    def _take(self, wire: Wire, reply: Any) -> None:
+        if wire is not self._wire:
+            return  # it came with the reply for which the connection was given up
+        if isinstance(reply, Exception) and (isinstance(reply, DEMOTED) or not isinstance(reply, ResponseError)):
+            self._drop(wire, reply)  # the next connection may find another server
             return
-        self._connection = None
+        call = self._pending[0]
+        call.replies.append(reply)
+        if len(call.replies) == call.expected:
+            self._pending.popleft()
+            if not call.future.done():
+                call.future.set_result(call.replies)
+
+    def _drop(self, wire: Wire, error: Exception) -> None:
+        if wire is not self._wire:
+            return
+        self._wire = None
         self._loaded.clear()
-        if self._reader is not None and self._reader is not asyncio.current_task():
-            self._reader.cancel()
+        wire.transport.abort()
+        closing = asyncio.ensure_future(wire.connection.disconnect(nowait=True))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -220,12 +241,12 @@ class Link:
 
     def _check_replies(self) -> None:
         self._alarm = None
-        if not self._pending or self._connection is None:
+        if not self._pending or self._wire is None:
             return
         loop = asyncio.get_running_loop()
         left_s = self._pending[0].sent_at + self._reply_timeout_s - loop.time()
         if left_s <= 0:
-            self._drop(self._connection, LinkLost(f"no reply within {self._reply_timeout_s:g} s"))
+            self._drop(self._wire, LinkLost(f"no reply within {self._reply_timeout_s:g} s"))
         else:
             self._alarm = loop.call_later(left_s, self._check_replies)
 

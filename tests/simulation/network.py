@@ -179,6 +179,7 @@ class Connection:
         self._arrived: deque[Any] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._wire: Wire | None = None
+        self._taker: Callable[[Any], None] | None = None
 
     async def connect(self) -> None:
         self._arrived.clear()
@@ -186,8 +187,13 @@ class Connection:
         self._wire.connect(5.0, lambda: self._deliver(b"connected"))
         await self._next()
 
-    async def send_packed_command(self, command: bytes, check_health: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - as redis-py
-        self._open_wire().send(command)
+    def hand_over(self, taker: Callable[[Any], None]) -> None:
+        """Give what comes from now on to a link, which reads for itself."""
+        self._taker = taker
+
+    def write(self, packet: bytes) -> None:
+        """Send what a link has packed. Raises ConnectionError where the connection is known to be broken."""
+        self._open_wire().send(packet)
 
     async def send_command(self, *command: Any) -> None:
         self._open_wire().send(hiredis.pack_command(command))
@@ -210,6 +216,9 @@ class Connection:
         return self._wire
 
     def _deliver(self, item: Any) -> None:
+        if self._taker is not None:
+            self._taker(item)
+            return
         self._arrived.append(item)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -226,6 +235,19 @@ class Connection:
         if isinstance(item, ResponseError):
             raise item
         return item
+
+
+class LinkWire:
+    """What the receiving end of a link is on such a connection."""
+
+    def __init__(self, connection: Connection, on_reply: Callable[[LinkWire, Any], None], on_lost: Callable[[LinkWire, Any], None]) -> None:
+        self.connection = connection
+        self.transport = self
+        self.write = connection.write
+        connection.hand_over(lambda item: (on_lost if isinstance(item, Refused | TooLate) else on_reply)(self, item))
+
+    def abort(self) -> None:
+        """Do nothing: the link disconnects in its next turn."""
 
 
 class BlockingClient:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from angelrt import inbox, link
 from angelrt.worker.running import Run
 from tests.simulation.loop import PROCESS
-from tests.simulation.network import BlockingClient
+from tests.simulation.network import BlockingClient, LinkWire
 from tests.simulation.server import EPOCH_MS
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def simulated(loop: Loop, draw: Random, net: Network) -> Iterator[None]:
                 replace(room, real.__name__, instead)
     for room in (link, inbox):
         replace(room, "connector", lambda _url: net.new_connection)
+    replace(link, "Wire", LinkWire)
     replace(link, "Redis", SimpleNamespace(from_url=lambda _url, *, socket_timeout, **_: BlockingClient(net, socket_timeout)))
     # Sets of runs are ordered by hash, which is an address.
     replace(Run, "__hash__", lambda run: zlib.crc32(f"{run.id} {run.token}".encode()))

@@ -48,9 +48,9 @@ async def test_a_link_that_is_closed_as_soon_as_it_is_open_leaves_no_socket_open
 
     async with await asyncio.start_unix_server(greets_and_answers, tmp_path / "s"):
         link = Link(f"unix://{tmp_path}/s")
-        connection = await link._connect()  # noqa: SLF001 - to be here before the reader has had its first turn
+        wire = await link._connect()  # noqa: SLF001 - to be here before the first call
         await link.close()
-        assert not connection.is_connected
+        assert not wire.connection.is_connected
         async with asyncio.timeout(10):
             await closed.wait()
 
@@ -111,8 +111,7 @@ async def test_a_subscription_that_is_not_answered_is_tried_again(tmp_path: Path
 async def test_a_call_in_the_very_turn_in_which_its_socket_was_closed_loses_the_connection_and_not_the_caller(server_url: str) -> None:
     link = Link(server_url)
     await link.call(["PING"])
-    link._connection._writer.transport.abort()  # type: ignore[union-attr]  # noqa: SLF001 - as at a reset
-    await asyncio.sleep(0)  # the transport has heard of it, the reader not yet
+    link._wire.transport.abort()  # type: ignore[union-attr]  # noqa: SLF001 - as at a reset
     with pytest.raises(LinkLost):
         await link.call(["PING"])
     assert await link.call(["PING"]) == [b"PONG"]
