@@ -82,7 +82,7 @@ _CLAIM = (
         "claim marks no lane for an actor that it lacks", "claim.lua", ACTOR_OF_THE_LAST,
         "    call('ZADD', queue.opens, -now, lane_of(actor))\n", "",
     ),
-    Broken("claim hands no marker on", "claim.lua", ACTOR_OF_THE_LAST, "  hand_on(queue)\nend", "end"),
+    Broken("claim hands no marker on", "claim.lua", ACTOR_OF_THE_LAST, "  if not queue.is_plain then lines().hand_on(queue) end\n", ""),
     Broken("claim hands the marker on for ever", "claim.lua", ACTOR_OF_THE_LAST, "string.format('(%.8f', -looked)", "'(0'"),
     Broken(
         "claim takes the mark from a lane with waiters", "claim.lua", LIMITS,
@@ -96,12 +96,12 @@ _CLAIM = (
     Broken("claim does not note what the worker holds", "claim.lua", RENEWALS, "  write('ZADD', HELD, change.held)\n", ""),
     Broken(
         "claim leaves in ready what it leases", "claim.lua", PAUSES,
-        "  if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, 0, from_ready - 1) end\n", "",
+        "  if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, '0', from_ready - 1) end\n", "",
     ),
     Broken(
         "claim takes from ready before it writes the lease", "claim.lua", BREAKS,
         "  write('ZADD', HELD, change.held)\n  write('ZADD', queue.leased, change.leased)\n",
-        "  if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, 0, from_ready - 1) end\n  from_ready = 0\n"
+        "  if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, '0', from_ready - 1) end\n  from_ready = 0\n"
         "  write('ZADD', HELD, change.held)\n  write('ZADD', queue.leased, change.leased)\n",
         ("claim",),
     ),

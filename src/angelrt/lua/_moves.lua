@@ -253,7 +253,7 @@ moves = lazily(function()
     local function commit()
       for _, queue in ipairs(order) do
         local place = by_queue[queue]
-        local head = place.head < math.huge and call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')[2]
+        local head = place.head < math.huge and call('ZRANGE', queue.delayed, '0', '0', 'WITHSCORES')[2]
         local is_first = place.head < math.huge and not (head and tonumber(head) <= place.head)
         if place.is_claimable or #place.expires > 0 or is_first then wake(queue) end
         write('ZADD', queue.expires, place.expires)

@@ -12,7 +12,7 @@ local EPOCH_MS = 1704067200000 -- 2024-01-01, so that a rank of priority 9 stays
 local TICKS_PER_MS = 256
 local PRIORITY_STEP = 2 ^ 49
 local DEFAULT_PRIORITY = 5
-local BATCH_MAX = 500          -- the most jobs one call examines
+local BATCH_MAX, BATCH = 500, '500' -- the most jobs one call examines, as a number and as Redis takes it
 local HISTORY_MAX = 10
 local STATS_FIELDS_MAX = 20000 -- beyond this, counters of new actors go to one field per queue
 local STATS_TTL_S = 90000      -- 25 h: gone before the ring of 26 hours comes round
@@ -23,6 +23,11 @@ local function clock(given)
   if given ~= '' then return tonumber(given) end
   local t = call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000 * TICKS_PER_MS) / TICKS_PER_MS
+end
+
+-- A time as text, exact: Redis would print the number anew for each command that gets it.
+local function exact(ms)
+  return string.format('%.8f', ms)
 end
 
 local function integer(number)
@@ -208,7 +213,7 @@ local function write(command, key, arguments)
 end
 
 local function wake(queue)
-  call('ZADD', queue.wake, 0, 'm')
+  call('ZADD', queue.wake, '0', 'm')
 end
 
 -- Counters of one call by label (`queue|actor`) and word; written as fields `queue|actor|word`.
@@ -231,7 +236,7 @@ local function write_counts(key, counts)
   local full = call('HLEN', key) > STATS_FIELDS_MAX
   for label, words in pairs(counts) do
     if full then label = string.gsub(label, '|.*', '|*') end
-    for word, by in pairs(words) do call('HINCRBY', key, label .. '|' .. word, by) end
+    for word, by in pairs(words) do call('HINCRBY', key, label .. '|' .. word, by == 1 and '1' or by) end
   end
   if call('TTL', key) < 0 then call('EXPIRE', key, STATS_TTL_S) end
 end
@@ -259,7 +264,7 @@ end
 
 -- The first who waits for an actor or at a gate: in its lane, else in that of a tenant there, whose name goes on with a `t`.
 local function first_waiter(queue, lane)
-  return has_lanes(queue) and call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '~', 'LIMIT', 0, 1)[1] or nil
+  return has_lanes(queue) and call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '~', 'LIMIT', '0', '1')[1] or nil
 end
 
 local function has_waiters(queue, lane)
@@ -321,14 +326,20 @@ turns = function() make_library() return turns() end
 suspects = function() make_library() return suspects() end
 moves = function() make_library() return moves() end
 
--- What keeps a job from being leased by a worker that knows `actors` (each between NULs): nil for nothing; missing or paused, its actor;
--- gate, the first of its gates that is closed, when it opens, and the lane in which to wait. `from` is the lane in which it stands.
-local function hold(queue, id, actor, actors, flow, from, rank, now)
+-- What keeps all jobs of an actor from a worker that knows `actors`, or false.
+local function hold_of_actor(actor, actors)
   local why = seen.holds[actor]
   if why == nil then
     why = not string.find(actors, '\0' .. actor .. '\0', 1, true) and 'missing' or is_paused('a', actor) and 'paused'
     seen.holds[actor] = why
   end
+  return why
+end
+
+-- What keeps a job from being leased by a worker that knows `actors` (each between NULs): nil for nothing; missing or paused, its actor;
+-- gate, the first of its gates that is closed, when it opens, and the lane in which to wait. `from` is the lane in which it stands.
+local function hold(queue, id, actor, actors, flow, from, rank, now)
+  local why = hold_of_actor(actor, actors)
   if why then return why end
   if not has_gates(flow) then return nil end
   local gate, at, lane = gates().first_closed(queue, id, flow, from, rank, now)
@@ -340,13 +351,13 @@ end
 -- expires: the common case, in one command. With `wakes`, somebody else is to claim what moves: he is woken first, since a call that broke
 -- off, and is sent again, would find nothing left to move.
 local function move_overdue(queues, now, counts, wakes)
-  local due_max, ended_max, late_max = BATCH_MAX, BATCH_MAX, BATCH_MAX
+  local due_max, ended_max, late_max, till = BATCH_MAX, BATCH_MAX, BATCH_MAX, exact(now)
   for _, queue in ipairs(queues) do
     queue.is_plain = call('EXISTS', queue.expires, queue.opens, queue.turns) == 0
-    local late = not queue.is_plain and late_max > 0 and call('ZRANGEBYSCORE', queue.expires, '-inf', now, 'LIMIT', 0, late_max) or {}
+    local late = not queue.is_plain and late_max > 0 and call('ZRANGEBYSCORE', queue.expires, '-inf', till, 'LIMIT', '0', late_max < BATCH_MAX and late_max or BATCH) or {}
     if #late > 0 then moves().expire(queue, late, now, counts) end
-    local due = due_max > 0 and call('ZRANGEBYSCORE', queue.delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, due_max) or {}
-    local ended = ended_max > 0 and call('ZRANGEBYSCORE', queue.leased, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ended_max) or {}
+    local due = due_max > 0 and call('ZRANGEBYSCORE', queue.delayed, '-inf', till, 'WITHSCORES', 'LIMIT', '0', due_max < BATCH_MAX and due_max or BATCH) or {}
+    local ended = ended_max > 0 and call('ZRANGEBYSCORE', queue.leased, '-inf', till, 'WITHSCORES', 'LIMIT', '0', ended_max < BATCH_MAX and ended_max or BATCH) or {}
     local lost = #ended > 0 and moves().spare_late(queue, ended, now) or {}
     if wakes and #due + #lost > 0 then wake(queue) end
     if #due > 0 then moves().promote(queue, due) end
@@ -360,12 +371,12 @@ end
 local function next_due(queues, now)
   local earliest = math.huge
   for _, queue in ipairs(queues) do
-    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')[2] or math.huge))
-    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.leased, 0, 0, 'WITHSCORES')[2] or math.huge))
+    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.delayed, '0', '0', 'WITHSCORES')[2] or math.huge))
+    earliest = math.min(earliest, tonumber(call('ZRANGE', queue.leased, '0', '0', 'WITHSCORES')[2] or math.huge))
     if not queue.is_plain then
-      local opens = call('ZRANGEBYSCORE', queue.opens, string.format('(%.3f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+      local opens = call('ZRANGEBYSCORE', queue.opens, string.format('(%.3f', now), '+inf', 'WITHSCORES', 'LIMIT', '0', '1')
       earliest = math.min(earliest, tonumber(opens[2] or math.huge))
-      earliest = math.min(earliest, tonumber(call('ZRANGE', queue.expires, 0, 0, 'WITHSCORES')[2] or math.huge))
+      earliest = math.min(earliest, tonumber(call('ZRANGE', queue.expires, '0', '0', 'WITHSCORES')[2] or math.huge))
     end
   end
   return earliest < math.huge and math.ceil(earliest) or -1

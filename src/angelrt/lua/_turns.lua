@@ -37,7 +37,7 @@ turns = lazily(function()
   -- Who joins owes nothing and is owed nothing: it begins where the first of the others stands.
   local function virtual_time(queue, band)
     local low, high = band * PRIORITY_STEP, '(' .. integer((band + 1) * PRIORITY_STEP)
-    local head = call('ZRANGEBYSCORE', queue.turns, low, high, 'WITHSCORES', 'LIMIT', 0, 1)
+    local head = call('ZRANGEBYSCORE', queue.turns, low, high, 'WITHSCORES', 'LIMIT', '0', '1')
     return tonumber(head[2] or low)
   end
 
@@ -51,7 +51,7 @@ turns = lazily(function()
   end
 
   local function add_waiters(line, queue, lane, most)
-    for _, member in ipairs(call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', 0, most)) do
+    for _, member in ipairs(call('ZRANGEBYLEX', queue.lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'LIMIT', '0', most)) do
       local rank, id = string.match(member, '^[^%z]*%z(%d+)%z(.*)$')
       line[#line + 1] = { id = id, rank = integer(tonumber(rank)), lane = lane, member = member }
     end
@@ -59,7 +59,7 @@ turns = lazily(function()
   end
 
   local function first_ready(queue, most)
-    local line, ready = {}, call('ZRANGE', queue.ready, 0, most - 1, 'WITHSCORES')
+    local line, ready = {}, call('ZRANGE', queue.ready, '0', most - 1, 'WITHSCORES')
     for i = 1, #ready, 2 do line[#line + 1] = { id = ready[i], rank = digits(ready[i + 1]) } end
     return line
   end
@@ -73,7 +73,7 @@ turns = lazily(function()
   -- was written stands in turns alone, so an entry may be too early. Answers those, too, and what takes their place.
   local function seen_in_line(queue, gate, band)
     local low = string.format('[%s~\0%016.0f', gate, band * PRIORITY_STEP)
-    local entries = call('ZRANGEBYLEX', queue.lanes, low, '(' .. gate .. '~\1', 'LIMIT', 0, TURNS_LOOK + 1)
+    local entries = call('ZRANGEBYLEX', queue.lanes, low, '(' .. gate .. '~\1', 'LIMIT', '0', TURNS_LOOK + 1)
     local lanes, heads, early, right = {}, {}, {}, {}
     for i, entry in ipairs(entries) do lanes[i] = gate .. string.match(entry, '[^%z]*$') end
     local times = #lanes > 0 and call('ZMSCORE', queue.turns, unpack(lanes)) or {}
@@ -166,7 +166,7 @@ turns = lazily(function()
 
   local function first_heads(queue, gate)
     if gate then return line_at(queue, gate, 0) end
-    return call('ZRANGEBYSCORE', queue.turns, '-inf', '(' .. integer(AT_GATES), 'WITHSCORES', 'LIMIT', 0, TURNS_LOOK + 1)
+    return call('ZRANGEBYSCORE', queue.turns, '-inf', '(' .. integer(AT_GATES), 'WITHSCORES', 'LIMIT', '0', TURNS_LOOK + 1)
   end
 
   -- The tenants whose turn is next, in the queue or at a gate, each with its first waiters; those that have none, and owe nothing, leave

@@ -41,15 +41,6 @@ local function first_run(rank, flow)
   return run_head .. rank .. first_run_tail .. flow .. ' '
 end
 
-local function next_run(run, rank)
-  if is_own(run) then return run end -- taken by this call before it broke off
-  local parsed = parse_run(run)
-  parsed.token, parsed.worker, parsed.rank, parsed.started = token, worker, tonumber(rank), started
-  if parsed.flow ~= '-' and facts_of(parsed.flow).deaths then suspects().take_account(parsed) end
-  parsed.deliveries, parsed.attempts = parsed.deliveries + 1, parsed.attempts + 1
-  return format_run(parsed)
-end
-
 -- The rank as a worker reads it. Where priorities age, ranks are low: they have no more digits than a step of priority.
 local function told_rank(index, rank, run)
   return #rank > 15 and rank or turns().strict_rank(queues[index], rank, flow_of(run))
@@ -62,127 +53,8 @@ local function lease(index, id, rank, record, run, leased_run, change)
   grant(index, id, told_rank(index, rank, run), record, leased_run)
 end
 
--- A job that stands in a lane keeps its rank in its run, from which its place there is found again.
-local function stand_in(queue, lane, candidate, run, change)
-  push(change.lanes, '0', lane_member(lane, candidate.rank, candidate.id))
-  queue.is_plain = false
-  if run and has_never_run(run) and string.match(run, '^! %- (%d+)') == candidate.rank then return end
-  local parsed = parse_run(run)
-  parsed.rank = tonumber(candidate.rank)
-  push(change.runs, candidate.id, format_run(parsed))
-end
-
-local function miss(queue, why, actor, change)
-  if why == 'missing' and not missing_seen[actor] then
-    missing_seen[actor] = true
-    missing[#missing + 1] = actor
-  end
-  if not change.marked[actor] then
-    change.marked[actor] = true
-    call('ZADD', queue.opens, -now, lane_of(actor))
-    wake(queue)
-  end
-end
-
--- A job that is held stands where that passes. Answers whether it leaves the place where it was.
-local function hold_back(queue, candidate, run, flow, actor, why, lane, at, change)
-  if why ~= 'gate' then
-    stand_in(queue, lane_of(actor), candidate, run, change)
-    miss(queue, why, actor, change)
-    return candidate.lane ~= lane_of(actor)
-  end
-  -- Whoever comes after it, out of this lane or to its gate, does not pass it in this call.
-  closed[lane] = closed[lane] or at
-  local is_open = seen.looked[lane]
-  seen.looked[lane] = nil
-  if lane == candidate.lane then return false end
-  -- In the order of turns it may come before others of its lane to whom the gate is open, since they need fewer tokens.
-  if is_open and queue.takes_turns and string.find(',' .. flow, ',r', 1, true) then at = now end
-  if queue.takes_turns then turns().write_charges(queue) end
-  local rank, own = tonumber(candidate.rank), nil
-  own, at = turns().place_at(queue, lane, flow, rank, at, now)
-  joined[lane] = math.min(joined[lane] or math.huge, at)
-  stand_in(queue, own, candidate, run, change)
-  gates().look_again(queue, lane, candidate.id, rank, at)
-  return true
-end
-
--- Whether a job that was in a death may be leased now. Suspects are taken from their lane, up to eight together or one alone, and beside
--- them nothing is leased: nil where the call is full; false for one that now waits in that lane.
-local function may_join(queue, candidate, run, actor, change)
-  local deaths, lane = suspects().judge(parse_run(run)), suspects().lane_of_suspects(actor)
-  if deaths == 0 or deaths >= suspects().PROVEN then return together == 0 or nil end -- the worker fails it and does not run it
-  if candidate.lane ~= lane then
-    stand_in(queue, lane, candidate, run, change)
-    suspects().open(queue, lane, now)
-    return false
-  end
-  local is_alone = deaths >= suspects().ALONE
-  if granted_count > together or together >= (is_alone and 1 or suspects().TOGETHER_MAX) then return nil end
-  together = is_alone and suspects().TOGETHER_MAX or together + 1
-  return true
-end
-
--- Whether a job waited for its actor.
-local function is_of_actor(candidate)
-  return candidate.lane and is_actor_lane(candidate.lane)
-end
-
--- What a job takes beside a slot. Answers false for one that comes out of ready or an actor's lane: it waits for its tenant's turn.
-local function enter(queue, candidate, run, flow, facts, change)
-  local tenant = facts.tenant
-  if is_of_actor(candidate) and queue.takes_turns and not tenant then
-    call('ZADD', queue.ready, candidate.rank, candidate.id)
-    return false
-  end
-  if tenant and (is_of_actor(candidate) or not candidate.lane) then
-    local band = turns().band_of(queue, tonumber(candidate.rank))
-    stand_in(queue, turns().lane_of_tenant(tenant, band), candidate, run, change)
-    turns().join(queue, turns().lane_of_tenant(tenant, band), band)
-    return false
-  end
-  if facts.gates then gates().enter(candidate.id, flow, now, change.holders) end
-  if facts.expires then change.begun[#change.begun + 1] = candidate.id end
-  if facts.is_unique then push(change.started, candidate.id, flow) end
-  if queue.takes_turns then turns().charge(queue, tenant, candidate) end
-  return true
-end
-
--- End a job that a call has ended before it broke off.
-local function finish(candidate, run, flow, change)
-  moves().write_cancelled({ candidate.id }, { parse_run(run) }, now)
-  turns().release_unique(candidate.id, flow, 'f')
-  change.ended[#change.ended + 1] = candidate.id
-  return true
-end
-
--- Lease a candidate, or let it stand where it has to wait. Answers whether it leaves the place where it was; nil when the call is full.
-local function place(index, candidate, record, run, change)
-  if not record then
-    change.gone[#change.gone + 1] = candidate.id
-    return true
-  end
-  local queue, flow, is_new = queues[index], flow_of(run)
-  local facts = facts_of(flow)
-  if not is_own(run) then
-    if run and not is_new and string.sub(run, 1, 1) ~= '!' then return true end -- leased: a claim that broke off has left it here, too
-    if facts.ends then return finish(candidate, run, flow, change) end
-    local actor = actor_of(record)
-    local why, _, at, lane = hold(queue, candidate.id, actor, actors, flow, candidate.lane, candidate.rank, now)
-    if why then return hold_back(queue, candidate, run, flow, actor, why, lane, at, change) end
-    if flow ~= '-' or queue.takes_turns then
-      local is_called_back = queue.takes_turns and is_of_actor(candidate)
-      -- Ahead of its slot, it would hold a gate and not run.
-      if granted_count >= free and facts.gates and not is_called_back then return nil end
-      local may = not facts.deaths or may_join(queue, candidate, run, actor, change)
-      if not may then return may == false or nil end
-      if not enter(queue, candidate, run, flow, facts, change) then return true end
-    end
-  end
-  local leased_run = (not run or is_new) and first_run(candidate.rank, flow) or next_run(run, candidate.rank)
-  lease(index, candidate.id, candidate.rank, record, run, leased_run, change)
-  return true
-end
+-- Made when the first job comes that may have to wait, and when lanes are open or tenants take turns.
+local held, lines
 
 -- What place would come to, in short, for a job that nothing holds and that was never delivered. Answers whether it is one.
 local function goes_through(index, id, rank, record, run, change)
@@ -209,7 +81,7 @@ local function commit(queue, change, from_ready, members)
   for i = 1, #change.started, 2 do turns().release_unique(change.started[i], change.started[i + 1], 's') end
   write('ZREM', queue.expires, change.begun)
   write('HDEL', RUNS, change.gone)
-  if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, 0, from_ready - 1) end
+  if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, '0', from_ready - 1) end
   write('ZREM', queue.lanes, members)
   write('HDEL', RUNS, change.ended)
 end
@@ -221,14 +93,15 @@ local function serve(index, line)
   local change = { leased = {}, held = {}, runs = {}, lanes = {}, holders = {}, begun = {}, started = {}, gone = {}, ended = {}, marked = {} }
   for i, id in ipairs(line.ids) do
     local record, run, waiter, leaves = records[i], runs[i], line.waiters[i], true
-    local lane = waiter and waiter.lane
-    local is_free = record and not queue.takes_turns and seen.holds[actor_of(record)] == false
+    local lane, actor = waiter and waiter.lane, record and actor_of(record)
+    if actor and seen.holds[actor] == nil then hold_of_actor(actor, actors) end
+    local is_free = actor and not queue.takes_turns and seen.holds[actor] == false
     if lane and closed[lane] then
       leaves = false
     elseif lane and not run then
       leaves = true -- it has ended, and a call that broke off has left it here, too
     elseif not (is_free and goes_through(index, id, line.ranks[i], record, run, change)) then
-      leaves = place(index, waiter or { id = id, rank = line.ranks[i] }, record, run, change)
+      leaves = held().place(index, waiter or { id = id, rank = line.ranks[i] }, record, run, change)
     end
     if leaves == nil then
       full = true
@@ -240,41 +113,8 @@ local function serve(index, line)
   return full
 end
 
-local own_lanes = lazily(function()
-  local lanes = {}
-  for actor in string.gmatch(actors, '[^%z]+') do lanes[lane_of(actor)] = actor end
-  return lanes
-end)
-
--- The lanes in which this worker may find something: those of its actors, and the gates' whose time has come, the longest open first.
-local function open_lanes(queue)
-  local lanes, own = {}, {}
-  queue.suspects = {}
-  if queue.is_plain or call('ZCARD', queue.opens) == 0 then return lanes end
-  for lane, actor in pairs(own_lanes()) do
-    if not is_paused('a', actor) then push(own, lane, 's' .. lane) end
-  end
-  local marks = #own > 0 and call('ZMSCORE', queue.opens, unpack(own)) or {}
-  for i, lane in ipairs(own) do
-    if marks[i] and i % 2 == 0 then
-      queue.suspects[lane] = true
-    elseif marks[i] then
-      lanes[#lanes + 1] = lane
-    end
-  end
-  for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', 0, OPENS_MAX)) do lanes[#lanes + 1] = lane end
-  for _, lane in ipairs(lanes) do seen.looked[lane] = true end
-  return lanes
-end
-
-local function line_of(candidates)
-  local line = { ids = {}, ranks = {}, waiters = candidates }
-  for i, candidate in ipairs(candidates) do line.ids[i], line.ranks[i] = candidate.id, candidate.rank end
-  return line
-end
-
 local function first_ready(queue, most)
-  local ids, ranks, ready = {}, {}, call('ZRANGE', queue.ready, 0, most - 1, 'WITHSCORES')
+  local ids, ranks, ready = {}, {}, call('ZRANGE', queue.ready, '0', most - 1, 'WITHSCORES')
   for i = 1, #ready, 2 do
     ids[#ids + 1] = ready[i]
     ranks[#ids] = digits(ready[i + 1])
@@ -282,127 +122,304 @@ local function first_ready(queue, most)
   return { ids = ids, ranks = ranks, waiters = {} }
 end
 
--- Where tenants take turns, who waited for an actor of this worker goes back in line; some at a time, so that others are served meanwhile.
-local function call_back(index, lanes)
-  local queue = queues[index]
-  if queue.has_called_back then return end
-  queue.has_called_back = true
-  for _, lane in ipairs(lanes) do
-    local line = is_actor_lane(lane) and turns().add_waiters({}, queue, lane, CALLED_MAX) or {}
-    local is_cut = #line > 0 and serve(index, line_of(line))
-    exhausted = exhausted or is_cut or #line == CALLED_MAX
+-- Jobs that something may hold back.
+held = lazily(function()
+  local function next_run(run, rank)
+    if is_own(run) then return run end -- taken by this call before it broke off
+    local parsed = parse_run(run)
+    parsed.token, parsed.worker, parsed.rank, parsed.started = token, worker, tonumber(rank), started
+    if parsed.flow ~= '-' and facts_of(parsed.flow).deaths then suspects().take_account(parsed) end
+    parsed.deliveries, parsed.attempts = parsed.deliveries + 1, parsed.attempts + 1
+    return format_run(parsed)
   end
-end
 
--- The first `most` of ready, or of the tenants by turns, and of the open lanes: their ids and ranks, and beside them those that stand in lanes.
-local function first_in_line(index, lanes, most)
-  local queue, open, waiters = queues[index], {}, {}
-  queue.takes_turns = not queue.is_plain and call('ZCARD', queue.turns) > 0
-  if queue.takes_turns then call_back(index, lanes) end
-  for _, lane in ipairs(lanes) do
-    if not closed[lane] then open[#open + 1] = lane end
+  -- A job that stands in a lane keeps its rank in its run, from which its place there is found again.
+  local function stand_in(queue, lane, candidate, run, change)
+    push(change.lanes, '0', lane_member(lane, candidate.rank, candidate.id))
+    queue.is_plain = false
+    if run and has_never_run(run) and string.match(run, '^! %- (%d+)') == candidate.rank then return end
+    local parsed = parse_run(run)
+    parsed.rank = tonumber(candidate.rank)
+    push(change.runs, candidate.id, format_run(parsed))
   end
-  if queue.takes_turns then
-    local candidates, more = turns().first_by_turns(queue, most, open)
-    exhausted = exhausted or more
-    return line_of(candidates)
-  end
-  for _, lane in ipairs(open) do turns().add_waiters(waiters, queue, lane, most) end
-  if #waiters == 0 then return first_ready(queue, most) end
-  for _, candidate in ipairs(turns().first_ready(queue, most)) do waiters[#waiters + 1] = candidate end
-  local candidates = turns().by_rank(waiters)
-  for i = #candidates, most + 1, -1 do candidates[i] = nil end
-  return line_of(candidates)
-end
 
--- After a look: a lane that is empty loses its mark, one whose gate closed keeps the time at which it opens, the others go to the end.
-local function mark_again(queue, lanes)
-  for _, lane in ipairs(lanes) do
-    local again = closed[lane] and math.min(closed[lane], joined[lane] or math.huge)
-    if again and again < math.huge then
-      call('ZADD', queue.opens, again, lane)
-    elseif closed[lane] or not has_waiters(queue, lane) then
-      call('ZREM', queue.opens, lane)
-    elseif gates().gate_of_lane(lane) then
-      call('ZADD', queue.opens, now, lane)
+  local function miss(queue, why, actor, change)
+    if why == 'missing' and not missing_seen[actor] then
+      missing_seen[actor] = true
+      missing[#missing + 1] = actor
+    end
+    if not change.marked[actor] then
+      change.marked[actor] = true
+      call('ZADD', queue.opens, -now, lane_of(actor))
+      wake(queue)
     end
   end
-end
 
--- Suspects, on a worker that holds nothing: in their turn, and when there was nothing else. A busy worker may be asked to make room.
-local function serve_suspects(index, is_turn)
-  local queue = queues[index]
-  local line, since = suspects().waiters(queue)
-  if #line == 0 or granted_count > 0 or capacity <= 0 or (is_turn and since > now) then return end
-  if call('ZLEXCOUNT', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1') > 0 then
-    makes_room = makes_room or suspects().ask_for_room(queue, since, now)
-    return
+  -- A job that is held stands where that passes. Answers whether it leaves the place where it was.
+  local function hold_back(queue, candidate, run, flow, actor, why, lane, at, change)
+    if why ~= 'gate' then
+      stand_in(queue, lane_of(actor), candidate, run, change)
+      miss(queue, why, actor, change)
+      return candidate.lane ~= lane_of(actor)
+    end
+    -- Whoever comes after it, out of this lane or to its gate, does not pass it in this call.
+    closed[lane] = closed[lane] or at
+    local is_open = seen.looked[lane]
+    seen.looked[lane] = nil
+    if lane == candidate.lane then return false end
+    -- In the order of turns it may come before others of its lane to whom the gate is open, since they need fewer tokens.
+    if is_open and queue.takes_turns and string.find(',' .. flow, ',r', 1, true) then at = now end
+    if queue.takes_turns then turns().write_charges(queue) end
+    local rank, own = tonumber(candidate.rank), nil
+    own, at = turns().place_at(queue, lane, flow, rank, at, now)
+    joined[lane] = math.min(joined[lane] or math.huge, at)
+    stand_in(queue, own, candidate, run, change)
+    gates().look_again(queue, lane, candidate.id, rank, at)
+    return true
   end
-  for i = #line, math.min(capacity, suspects().TOGETHER_MAX) + 1, -1 do line[i] = nil end
-  serve(index, line_of(line))
-  if together == 0 then return end
-  for lane in pairs(queue.suspects) do suspects().served(queue, lane, now) end
-  capacity = granted_count -- nothing beside
-end
+
+  -- Whether a job that was in a death may be leased now. Suspects are taken from their lane, up to eight together or one alone, and beside
+  -- them nothing is leased: nil where the call is full; false for one that now waits in that lane.
+  local function may_join(queue, candidate, run, actor, change)
+    local deaths, lane = suspects().judge(parse_run(run)), suspects().lane_of_suspects(actor)
+    if deaths == 0 or deaths >= suspects().PROVEN then return together == 0 or nil end -- the worker fails it and does not run it
+    if candidate.lane ~= lane then
+      stand_in(queue, lane, candidate, run, change)
+      suspects().open(queue, lane, now)
+      return false
+    end
+    local is_alone = deaths >= suspects().ALONE
+    if granted_count > together or together >= (is_alone and 1 or suspects().TOGETHER_MAX) then return nil end
+    together = is_alone and suspects().TOGETHER_MAX or together + 1
+    return true
+  end
+
+  -- Whether a job waited for its actor.
+  local function is_of_actor(candidate)
+    return candidate.lane and is_actor_lane(candidate.lane)
+  end
+
+  -- What a job takes beside a slot. Answers false for one that comes out of ready or an actor's lane: it waits for its tenant's turn.
+  local function enter(queue, candidate, run, flow, facts, change)
+    local tenant = facts.tenant
+    if is_of_actor(candidate) and queue.takes_turns and not tenant then
+      call('ZADD', queue.ready, candidate.rank, candidate.id)
+      return false
+    end
+    if tenant and (is_of_actor(candidate) or not candidate.lane) then
+      local band = turns().band_of(queue, tonumber(candidate.rank))
+      stand_in(queue, turns().lane_of_tenant(tenant, band), candidate, run, change)
+      turns().join(queue, turns().lane_of_tenant(tenant, band), band)
+      return false
+    end
+    if facts.gates then gates().enter(candidate.id, flow, now, change.holders) end
+    if facts.expires then change.begun[#change.begun + 1] = candidate.id end
+    if facts.is_unique then push(change.started, candidate.id, flow) end
+    if queue.takes_turns then turns().charge(queue, tenant, candidate) end
+    return true
+  end
+
+  -- End a job that a call has ended before it broke off.
+  local function finish(candidate, run, flow, change)
+    moves().write_cancelled({ candidate.id }, { parse_run(run) }, now)
+    turns().release_unique(candidate.id, flow, 'f')
+    change.ended[#change.ended + 1] = candidate.id
+    return true
+  end
+
+  -- Lease a candidate, or let it stand where it has to wait. Answers whether it leaves the place where it was; nil when the call is full.
+  local function place(index, candidate, record, run, change)
+    if not record then
+      change.gone[#change.gone + 1] = candidate.id
+      return true
+    end
+    local queue, flow, is_new = queues[index], flow_of(run)
+    local facts = facts_of(flow)
+    if not is_own(run) then
+      if run and not is_new and string.sub(run, 1, 1) ~= '!' then return true end -- leased: a claim that broke off has left it here, too
+      if facts.ends then return finish(candidate, run, flow, change) end
+      local actor = actor_of(record)
+      local why, _, at, lane = hold(queue, candidate.id, actor, actors, flow, candidate.lane, candidate.rank, now)
+      if why then return hold_back(queue, candidate, run, flow, actor, why, lane, at, change) end
+      if flow ~= '-' or queue.takes_turns then
+        local is_called_back = queue.takes_turns and is_of_actor(candidate)
+        -- Ahead of its slot, it would hold a gate and not run.
+        if granted_count >= free and facts.gates and not is_called_back then return nil end
+        local may = not facts.deaths or may_join(queue, candidate, run, actor, change)
+        if not may then return may == false or nil end
+        if not enter(queue, candidate, run, flow, facts, change) then return true end
+      end
+    end
+    local leased_run = (not run or is_new) and first_run(candidate.rank, flow) or next_run(run, candidate.rank)
+    lease(index, candidate.id, candidate.rank, record, run, leased_run, change)
+    return true
+  end
+
+  return { place = place }
+end)
+
+-- Lanes that are open, and the order among tenants.
+lines = lazily(function()
+  local own_lanes = lazily(function()
+    local lanes = {}
+    for actor in string.gmatch(actors, '[^%z]+') do lanes[lane_of(actor)] = actor end
+    return lanes
+  end)
+
+  -- The lanes in which this worker may find something: those of its actors, and the gates' whose time has come, the longest open first.
+  local function open_lanes(queue)
+    local lanes, own = {}, {}
+    if call('ZCARD', queue.opens) == 0 then return lanes end
+    for lane, actor in pairs(own_lanes()) do
+      if not is_paused('a', actor) then push(own, lane, 's' .. lane) end
+    end
+    local marks = #own > 0 and call('ZMSCORE', queue.opens, unpack(own)) or {}
+    for i, lane in ipairs(own) do
+      if marks[i] and i % 2 == 0 then
+        queue.suspects[lane] = true
+      elseif marks[i] then
+        lanes[#lanes + 1] = lane
+      end
+    end
+    for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', '0', OPENS_MAX)) do lanes[#lanes + 1] = lane end
+    for _, lane in ipairs(lanes) do seen.looked[lane] = true end
+    return lanes
+  end
+
+  local function line_of(candidates)
+    local line = { ids = {}, ranks = {}, waiters = candidates }
+    for i, candidate in ipairs(candidates) do line.ids[i], line.ranks[i] = candidate.id, candidate.rank end
+    return line
+  end
+
+  -- Where tenants take turns, who waited for an actor of this worker goes back in line; some at a time, so that others are served meanwhile.
+  local function call_back(index, lanes)
+    local queue = queues[index]
+    if queue.has_called_back then return end
+    queue.has_called_back = true
+    for _, lane in ipairs(lanes) do
+      local line = is_actor_lane(lane) and turns().add_waiters({}, queue, lane, CALLED_MAX) or {}
+      local is_cut = #line > 0 and serve(index, line_of(line))
+      exhausted = exhausted or is_cut or #line == CALLED_MAX
+    end
+  end
+
+  -- The first `most` of ready, or of the tenants by turns, and of the open lanes: their ids and ranks, and beside them those that stand in lanes.
+  local function first_in_line(index, lanes, most)
+    local queue, open, waiters = queues[index], {}, {}
+    queue.takes_turns = call('ZCARD', queue.turns) > 0
+    if queue.takes_turns then call_back(index, lanes) end
+    for _, lane in ipairs(lanes) do
+      if not closed[lane] then open[#open + 1] = lane end
+    end
+    if queue.takes_turns then
+      local candidates, more = turns().first_by_turns(queue, most, open)
+      exhausted = exhausted or more
+      return line_of(candidates)
+    end
+    for _, lane in ipairs(open) do turns().add_waiters(waiters, queue, lane, most) end
+    if #waiters == 0 then return first_ready(queue, most) end
+    for _, candidate in ipairs(turns().first_ready(queue, most)) do waiters[#waiters + 1] = candidate end
+    local candidates = turns().by_rank(waiters)
+    for i = #candidates, most + 1, -1 do candidates[i] = nil end
+    return line_of(candidates)
+  end
+
+  -- After a look: a lane that is empty loses its mark, one whose gate closed keeps the time at which it opens, the others go to the end.
+  local function mark_again(queue, lanes)
+    for _, lane in ipairs(lanes) do
+      local again = closed[lane] and math.min(closed[lane], joined[lane] or math.huge)
+      if again and again < math.huge then
+        call('ZADD', queue.opens, again, lane)
+      elseif closed[lane] or not has_waiters(queue, lane) then
+        call('ZREM', queue.opens, lane)
+      elseif gates().gate_of_lane(lane) then
+        call('ZADD', queue.opens, now, lane)
+      end
+    end
+  end
+
+  -- Suspects, on a worker that holds nothing: in their turn, and when there was nothing else. A busy worker may be asked to make room.
+  local function serve_suspects(index, is_turn)
+    local queue = queues[index]
+    local line, since = suspects().waiters(queue)
+    if #line == 0 or granted_count > 0 or capacity <= 0 or (is_turn and since > now) then return end
+    if call('ZLEXCOUNT', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1') > 0 then
+      makes_room = makes_room or suspects().ask_for_room(queue, since, now)
+      return
+    end
+    for i = #line, math.min(capacity, suspects().TOGETHER_MAX) + 1, -1 do line[i] = nil end
+    serve(index, line_of(line))
+    if together == 0 then return end
+    for lane in pairs(queue.suspects) do suspects().served(queue, lane, now) end
+    capacity = granted_count -- nothing beside
+  end
+
+  -- The marker goes to whoever has waited longest. One that lacks the actor of a lane hands it on, once for each time at which the lane is
+  -- marked, so that it comes to one that has the actor. A mark of the future is from before the clock was put back: its time comes.
+  local function hand_on(queue)
+    if is_paused('q', queue.name) then return end
+    for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, -now, string.format('(%.8f', -looked))) do
+      if #lane == ACTOR_LANE and not own_lanes()[lane] then return wake(queue) end
+    end
+  end
+
+  return {
+    open_lanes = open_lanes, first_in_line = first_in_line, mark_again = mark_again, serve_suspects = serve_suspects, hand_on = hand_on,
+  }
+end)
 
 -- Answers whether more is claimable here.
 local function serve_queue(index, live)
   local queue, full = queues[index], false
   if is_paused('q', queue.name) then return false end
-  local waiting, lanes = call('ZCARD', queue.ready), open_lanes(queue)
+  queue.suspects = {}
+  local waiting, lanes = call('ZCARD', queue.ready), queue.is_plain and {} or lines().open_lanes(queue)
   -- A call that broke off may have left them in ready, too: one that is sent again looks there first.
-  if not resend and next(queue.suspects) then serve_suspects(index, true) end
+  if not resend and next(queue.suspects) then lines().serve_suspects(index, true) end
   local left, before = math.max(capacity - granted_count, 0), granted_count
   local is_line = queue.is_plain or call('EXISTS', queue.opens, queue.turns) == 0 -- ready alone, which workers share
   if is_line and waiting == 0 then return false end
   if is_line then left = math.min(left, math.ceil(waiting / live)) end
   while not full and left > granted_count - before and examined < BATCH_MAX do
-    local line = first_in_line(index, lanes, math.min(left - (granted_count - before), BATCH_MAX - examined))
+    local most = math.min(left - (granted_count - before), BATCH_MAX - examined)
+    local line = queue.is_plain and first_ready(queue, most) or lines().first_in_line(index, lanes, most)
     if #line.ids == 0 then break end
     full = serve(index, line)
     examined = examined + #line.ids
   end
-  if next(queue.suspects) then serve_suspects(index, false) end
+  if next(queue.suspects) then lines().serve_suspects(index, false) end
   if queue.is_plain then return call('ZCARD', queue.ready) > 0 end
-  local more = #first_in_line(index, lanes, 1).ids > 0
-  mark_again(queue, lanes)
+  local more = #lines().first_in_line(index, lanes, 1).ids > 0
+  lines().mark_again(queue, lanes)
   -- Lanes beyond those that one call looks at are as open as before.
-  return more or (#lanes > 0 and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', 0, 1) > 0)
-end
-
--- The marker goes to whoever has waited longest. One that lacks the actor of a lane hands it on, once for each time at which the lane is
--- marked, so that it comes to one that has the actor. A mark of the future is from before the clock was put back: its time comes.
-local function hand_on(queue)
-  if queue.is_plain or is_paused('q', queue.name) then return end
-  for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, -now, string.format('(%.8f', -looked))) do
-    if #lane == ACTOR_LANE and not own_lanes()[lane] then return wake(queue) end
-  end
+  return more or (#lanes > 0 and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', '0', '1') > 0)
 end
 
 -- What a call with this token leased before its answer was lost. Where it broke off between lease and removal, the job still waits, too;
 -- where it broke off before the token was written, the lease goes, and the job waits as before.
-local function take_up(index, id, record, run)
-  local queue, is_void = queues[index], not run or string.sub(run, 1, 1) == '!'
-  if not call('ZSCORE', queue.leased, id) then
-    if is_void then call('ZREM', HELD, worker .. '\0' .. id) end -- it may be another one's turn by now
-    return
-  end
-  if is_own(run) then
-    local rank = integer(parse_run(run).rank)
-    grant(index, id, told_rank(index, rank, run), record, run)
-    moves().remove_waiting(queue, id, record, run)
-    turns().release_unique(id, flow_of(run), 's')
-    call('ZREM', queue.expires, id)
-  elseif is_void then
-    local holders = {}
-    if flow_of(run) ~= '-' then gates().leave(queue, id, flow_of(run), now, holders) end
-    write('ZREM', HOLDERS, holders)
-    call('ZREM', queue.leased, id)
-    call('ZREM', HELD, worker .. '\0' .. id)
-  end
-end
-
 local function take_up_all()
+  local function take_up(index, id, record, run)
+    local queue, is_void = queues[index], not run or string.sub(run, 1, 1) == '!'
+    if not call('ZSCORE', queue.leased, id) then
+      if is_void then call('ZREM', HELD, worker .. '\0' .. id) end -- it may be another one's turn by now
+      return
+    end
+    if is_own(run) then
+      local rank = integer(parse_run(run).rank)
+      grant(index, id, told_rank(index, rank, run), record, run)
+      moves().remove_waiting(queue, id, record, run)
+      turns().release_unique(id, flow_of(run), 's')
+      call('ZREM', queue.expires, id)
+    elseif is_void then
+      local holders = {}
+      if flow_of(run) ~= '-' then gates().leave(queue, id, flow_of(run), now, holders) end
+      write('ZREM', HOLDERS, holders)
+      call('ZREM', queue.leased, id)
+      call('ZREM', HELD, worker .. '\0' .. id)
+    end
+  end
+
   local members = call('ZRANGEBYLEX', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1')
   for first = 1, #members, BATCH_MAX do
     local ids = {}
@@ -418,7 +435,8 @@ end
 
 -- What is overdue moves first: a lease of this very token may have run out before the call was sent again.
 local are_late
-call('ZADD', BEATS, 'XX', now, worker) -- who claims is alive, though it has not beaten since it stood still
+local stamp = exact(now)
+call('ZADD', BEATS, 'XX', stamp, worker) -- who claims is alive, though it has not beaten since it stood still
 exhausted, are_late = move_overdue(queues, now, counts)
 if resend then take_up_all() end
 local again = 0
@@ -428,7 +446,7 @@ for index, queue in ipairs(queues) do
     again = 1
     wake(queue)
   end
-  hand_on(queue)
+  if not queue.is_plain then lines().hand_on(queue) end
 end
 write_counts(STATS, counts)
 if granted_count > 0 then
@@ -436,5 +454,5 @@ if granted_count > 0 then
   for i = 1, math.min(granted_count, EVENT_IDS_MAX) do first_ids[i] = reply[REPLY_HEAD + 1 + (i - 1) * JOB_FIELDS] end
   event(EVENTS, events_max, 'claim', worker, granted_count, first_ids)
 end
-reply[1], reply[2], reply[3], reply[4] = string.format('%.8f', now), integer(next_due(queues, now)), makes_room and 2 or again, missing
+reply[1], reply[2], reply[3], reply[4] = stamp, integer(next_due(queues, now)), makes_room and 2 or again, missing
 return reply

@@ -46,7 +46,7 @@ local function sweep(rule, cursor)
   for _, queue in ipairs(queues) do
     cursor = from
     while true do
-      local found = call('ZRANGEBYLEX', queue.lanes, '[' .. cursor, '(' .. last, 'LIMIT', 0, 1)[1]
+      local found = call('ZRANGEBYLEX', queue.lanes, '[' .. cursor, '(' .. last, 'LIMIT', '0', '1')[1]
       if not found then break end
       local lane = string.sub(found, 1, 20) -- of the gate, whoever waits there
       if left == 0 then return lane end

@@ -8,7 +8,7 @@ local now, events_max = clock(ARGV[1]), ARGV[2]
 local queues = given_queues()
 
 local counts = {}
-for _, queue in ipairs(queues) do call('ZADD', QUEUES, 0, queue.name) end
+for _, queue in ipairs(queues) do call('ZADD', QUEUES, '0', queue.name) end
 local codes, ids = moves().enqueue(3, #ARGV, queues, now, counts)
 write_counts(STATS, counts)
 event(EVENTS, events_max, 'enqueue', '-', #ids, ids)

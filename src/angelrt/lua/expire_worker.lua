@@ -11,7 +11,7 @@ if beat_ms ~= '' then
   if not beat or tonumber(beat) ~= tonumber(beat_ms) then return -1 end
 end
 local counts, all, given_back, valid, gone = {}, {}, 0, {}, {}
-local members = call('ZRANGEBYLEX', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1', 'LIMIT', 0, BATCH_MAX)
+local members = call('ZRANGEBYLEX', HELD, '[' .. worker .. '\0', '(' .. worker .. '\1', 'LIMIT', '0', BATCH_MAX)
 for _, member in ipairs(members) do all[#all + 1] = string.sub(member, #worker + 2) end
 local runs = #all > 0 and call('HMGET', RUNS, unpack(all)) or {}
 for i in ipairs(all) do

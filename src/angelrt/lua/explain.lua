@@ -28,7 +28,7 @@ local function tell_gate(gate, at)
   local limit, state, taken, ids = gates().limit_of(gate.rule), gates().state_of(gate), 0, {}
   if gate.kind == 'c' then
     taken = gates().holders_of(gate)
-    ids = call('ZRANGEBYLEX', HOLDERS, '[' .. gate.lane .. '\0', '(' .. gate.lane .. '\1', 'LIMIT', 0, HOLDERS_MAX)
+    ids = call('ZRANGEBYLEX', HOLDERS, '[' .. gate.lane .. '\0', '(' .. gate.lane .. '\1', 'LIMIT', '0', HOLDERS_MAX)
     for i, member in ipairs(ids) do ids[i] = string.sub(member, #gate.lane + 2) end
   elseif limit then
     taken = gates().tokens_taken(limit, state, now)

@@ -193,7 +193,7 @@ for i, id in ipairs(ids) do
 end
 
 if #accepted_children > 0 then
-  for _, queue in ipairs(queues) do call('ZADD', QUEUES, 0, queue.name) end
+  for _, queue in ipairs(queues) do call('ZADD', QUEUES, '0', queue.name) end
 end
 for _, span in ipairs(accepted_children) do
   moves().enqueue(span[1], span[2], queues, now, counts, true)
@@ -218,7 +218,7 @@ for verdict, list in pairs(moved) do
   end
 end
 for q, list in pairs(delayed) do
-  local head = call('ZRANGE', queues[q].delayed, 0, 0, 'WITHSCORES')[2]
+  local head = call('ZRANGE', queues[q].delayed, '0', '0', 'WITHSCORES')[2]
   if not (head and tonumber(head) <= heads[q]) then wake(queues[q]) end
   write('ZADD', queues[q].delayed, list)
 end
@@ -251,7 +251,7 @@ local function overdue(rule, most)
     local age_ms = now - ended_ms
     return age_ms < FLOOR_MS or (age_ms < rule.age_ms and position > surplus)
   end
-  local head = call('ZRANGE', rule.key, 0, 0, 'WITHSCORES')
+  local head = call('ZRANGE', rule.key, '0', '0', 'WITHSCORES')
   if not head[2] or keeps(tonumber(head[2]), 1) then return old end
   local oldest = call('ZRANGE', rule.key, 0, most - 1, 'WITHSCORES')
   for i = 1, #oldest, 2 do
@@ -279,10 +279,10 @@ local function trim(rule, most)
   call('ZREMRANGEBYRANK', rule.key, 0, #old - 1)
 end
 if runs_count == 0 then
-  local void = call('ZRANGEBYSCORE', GATES_VOID, '-inf', now, 'LIMIT', 0, SWEEP_MAX)
+  local void = call('ZRANGEBYSCORE', GATES_VOID, '-inf', now, 'LIMIT', '0', SWEEP_MAX)
   write('HDEL', GATES, void)
   write('ZREM', GATES_VOID, void)
-  local keys = call('ZRANGEBYSCORE', UNIQUE_VOID, '-inf', now, 'LIMIT', 0, SWEEP_MAX)
+  local keys = call('ZRANGEBYSCORE', UNIQUE_VOID, '-inf', now, 'LIMIT', '0', SWEEP_MAX)
   for _, key in ipairs(keys) do
     if not turns().holder_of(key, now) then call('HDEL', UNIQUE, key) end
   end

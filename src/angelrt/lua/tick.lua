@@ -9,7 +9,7 @@ local queues = given_queues()
 local counts = {}
 move_overdue(queues, now, counts, true)
 for _, queue in ipairs(queues) do
-  if not queue.is_plain and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', 0, 1) > 0 then wake(queue) end
+  if not queue.is_plain and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', '0', '1') > 0 then wake(queue) end
 end
 write_counts(STATS, counts)
 return { string.format('%.3f', now), integer(next_due(queues, now)) }
