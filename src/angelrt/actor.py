@@ -131,6 +131,10 @@ class SendOptions:
     tenant: str | None = None
 
 
+AS_DECLARED: Final = SendOptions()
+"""The options of a send that says nothing."""
+
+
 class ActorKeywords(TypedDict, total=False):
     """The keywords of a declaration.
 
@@ -207,7 +211,7 @@ class Message(Generic[R_co]):
 
     actor: Actor[Any, R_co]
     arguments: bytes
-    options: SendOptions = SendOptions()
+    options: SendOptions = AS_DECLARED
 
 
 class Home(Protocol):

@@ -6,11 +6,13 @@ import asyncio
 import os
 import secrets
 import time
+from collections import deque
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from . import views
+from .actor import AS_DECLARED
 from .codec import ValueCodec
 from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES
 from .errors import Draining, DuplicateJob, InvalidOptions, JobNotFound, RedisRefused, RuntimeNotOpen
@@ -22,7 +24,7 @@ from .limits import gates_of, quoted
 from .store import NewJob, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
     from .actor import Actor, Message, SendOptions
     from .queue import Queue
@@ -31,6 +33,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 COLLISIONS_MAX: Final = 3
 WATCH_MAX_IDS: Final = 500
+_forks = 0
+"""How often this process was forked off another since the module was imported."""
+
+
+def _note_fork() -> None:
+    global _forks  # noqa: PLW0603 - told by the operating system alone
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
 CLOSED: Final = "the runtime is not open: it was closed; keep `async with rt:` (or `with rt:`) open around what sends and waits"
 
 
@@ -60,12 +73,12 @@ class Client:
         )
         self._inbox = Inbox(store.url, store.keys.inbox(self._name), self._on_news)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-        self._pid = os.getpid()
+        self._forks = _forks
         self._closed = False
 
     def check_open(self) -> None:
         """Raise RuntimeNotOpen when the runtime was closed, or this process was forked after it was opened."""
-        if self._pid != os.getpid():
+        if self._forks != _forks:
             message = "this process was forked after the runtime was opened: a connection cannot be shared, open the runtime in the child"
             raise RuntimeNotOpen(message)
         if self._closed:
@@ -92,14 +105,32 @@ class Client:
         return Job(job_id, created, self, message.actor)
 
     async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
-        """Send messages in batches, each atomic; returns handles in order. On an error, sending again with ids is safe."""
+        """Send messages in batches, each atomic; returns handles in order. On an error, sending again with ids is safe.
+
+        A batch is made while the one before is stored: where one is refused, the next may be stored all the same.
+        """
         self.check_open()
         handles: list[Job[R]] = []
-        for batch in _batches(((message, self.new_job(message)) for message in messages), lambda pair: pair[1].size_bytes):
-            codes = await self._sends.submit([job for _, job in batch])
-            for (message, job), code in zip(batch, codes, strict=True):
-                job_id, created = await self._accepted(job, code, message.options)
-                handles.append(Job(job_id, created, self, message.actor))
+        sent: deque[tuple[list[tuple[Message[R], NewJob]], asyncio.Future[Sequence[int | bytes]]]] = deque()
+        try:
+            for batch in _batches(((message, self.new_job(message)) for message in messages), lambda pair: pair[1].size_bytes):
+                sent.append((batch, self._sends.submit([job for _, job in batch])))
+                if len(sent) > 1:
+                    handles += await self._handles(*sent.popleft())
+                else:
+                    await asyncio.sleep(0)  # it leaves now, and the next batch is made while the server stores it
+            while sent:
+                handles += await self._handles(*sent.popleft())
+        finally:
+            for _, answers in sent:
+                answers.cancel()
+        return handles
+
+    async def _handles(self, batch: Sequence[tuple[Message[R], NewJob]], answers: asyncio.Future[Sequence[int | bytes]]) -> list[Job[R]]:
+        handles: list[Job[R]] = []
+        for (message, job), code in zip(batch, await answers, strict=True):
+            job_id, created = (job.id, True) if code == 1 else await self._accepted(job, code, message.options)
+            handles.append(Job(job_id, created, self, message.actor))
         return handles
 
     async def send_plain(self, actor: str, queue: str, arguments: Mapping[str, Any], options: SendOptions) -> Job[Any]:
@@ -125,7 +156,8 @@ class Client:
     def new_job(self, message: Message[Any]) -> NewJob:
         """Return the stored form of a message, with an id."""
         definition, options = message.actor.definition, message.options
-        definition.check_send(options)
+        if options is not AS_DECLARED:
+            definition.check_send(options)
         priority = definition.priority if options.priority is None else options.priority
         queue = options.queue or definition.queue
         flow = self.gates(definition.name, queue, message.arguments, message.actor, options.cost)
@@ -138,32 +170,30 @@ class Client:
     def gates(self, name: str, queue: str, arguments: bytes, actor: Actor[..., Any] | None = None, cost: int | None = None) -> list[str]:
         """Return the gates of a job, its queue's first. Raises InvalidArguments for a key that cannot be one."""
         found = gates_of(self.queues[queue].limits, "", queue, arguments, {}) if queue in self.queues else []
-        if actor is not None:
+        if actor is not None and actor.definition.limits:
             found += gates_of(actor.definition.limits, name, queue, arguments, actor.signature.defaults, cost)
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(found)) if found else found
 
     def _job(self, actor: str, queue: str, priority: int | None, arguments: bytes, options: SendOptions, flow: list[str]) -> NewJob:
-        meta: dict[str, Any] = {}
-        if priority not in (None, PRIORITY_DEFAULT):
-            meta["p"] = priority
+        meta: dict[str, Any] = {} if priority in (None, PRIORITY_DEFAULT) else {"p": priority}
+        nonce, when = self._ids.nonce, ""
+        if options is not AS_DECLARED:
+            when = _when(options)
+            meta |= {key: value for key, value in (("a", options.attempts), ("t", options.timeout_s)) if value is not None}
+            flow = [*flow, *self._own_flow(options)]
         if options.id is not None:
             meta["e"] = time.time_ns() // 1_000_000
-        if options.attempts is not None:
-            meta["a"] = options.attempts
-        if options.timeout_s is not None:
-            meta["t"] = options.timeout_s
-        when = "" if options.delay_s is None else f"+{options.delay_s * 1000:.0f}"
-        if options.at_ms is not None:
-            when = f"{options.at_ms:.0f}"
-        nonce = self._ids.nonce if options.id is None else write_number(secrets.randbits(24), NONCE_CHARS)
+            nonce = write_number(secrets.randbits(24), NONCE_CHARS)
         blob = arguments if len(arguments) > BLOB_MIN_BYTES else None
         record = write_record(actor, nonce, meta, b"" if blob else arguments)
-        if options.tenant is not None:
-            flow = [*flow, f"t{quoted(options.tenant)}"]
-        if options.expires_s is not None:
-            flow = [*flow, f"x{self.store.server_ms() + options.expires_s * 1000:.0f}"]
         own = None if priority == PRIORITY_DEFAULT else priority
         return NewJob(queue, options.id or self._ids.next(), record, own, when, blob, ",".join(flow))
+
+    def _own_flow(self, options: SendOptions) -> Iterator[str]:
+        if options.tenant is not None:
+            yield f"t{quoted(options.tenant)}"
+        if options.expires_s is not None:
+            yield f"x{self.store.server_ms() + options.expires_s * 1000:.0f}"
 
     async def cancel(self, job_id: str, by: str) -> bool:
         """Cancel a job; tell whether it had not ended before. Raises JobNotFound."""
@@ -248,6 +278,12 @@ class Client:
         waiting.remove(news)
         if not waiting:
             del self._waiting[job_id]
+
+
+def _when(options: SendOptions) -> str:
+    if options.at_ms is not None:
+        return f"{options.at_ms:.0f}"
+    return "" if options.delay_s is None else f"+{options.delay_s * 1000:.0f}"
 
 
 @lru_cache

@@ -53,6 +53,8 @@ class ValueCodec:
                 f"{what}: the annotation has no JSON form: {str(error).splitlines()[0]}; use plain data, a pydantic model or a dataclass"
             )
             raise ConfigError(message) from error
+        # The validator itself: the adapter's methods only look up options that are never given here, which takes longer than to validate.
+        self._validate, self._validate_json = self._adapter.validator.validate_python, self._adapter.validator.validate_json
 
     def encode(self, value: Any) -> bytes:
         """Return the JSON of a value.
@@ -60,7 +62,7 @@ class ValueCodec:
         Raises InvalidArguments when it does not fit or would not come back equal, PayloadTooLarge beyond the limit.
         """
         try:
-            checked = self._adapter.validate_python(value)
+            checked = self._validate(value)
             encoded = orjson.dumps(checked) if self._plain else self._adapter.dump_json(checked, warnings="error")
             if not self._plain:
                 self._check_round_trip(checked, encoded)
@@ -80,7 +82,7 @@ class ValueCodec:
         """
         self._check_size(encoded)
         try:
-            return self._adapter.validate_json(encoded)
+            return self._validate_json(encoded)
         except ValidationError as error:
             message = f"{self.what}: {_words(error)}"
             raise InvalidArguments(message) from error
@@ -97,7 +99,7 @@ class ValueCodec:
 
     def _check_round_trip(self, checked: Any, encoded: bytes) -> None:
         try:
-            same = bool(self._adapter.validate_json(encoded) == checked)
+            same = bool(self._validate_json(encoded) == checked)
         except ValidationError as error:
             message = f"{self.what}: would not come back as it was sent ({_words(error)})"
             raise InvalidArguments(message) from error
@@ -174,6 +176,8 @@ class Signature:
             message = f"arguments of actor {self._name}: takes {self._positional} positional arguments, got {len(args)}"
             raise InvalidArguments(message)
         named = dict(zip(self._names, args, strict=False))
+        if not kwargs:
+            return self._arguments.encode(named)
         twice = named.keys() & kwargs.keys()
         if twice:
             message = f"arguments of actor {self._name}: {', '.join(sorted(twice))} given twice"

@@ -1,19 +1,23 @@
-"""Group commit: what gathers while one call is in flight leaves in the next, and each caller awaits its own durable answer.
+"""Group commit: what gathers while calls are in flight leaves in the next, and each caller awaits its own durable answer.
 
-No timer: a lone caller waits for one round trip, a hundred callers share one.
+No timer: a lone caller waits for one round trip, ten callers share one, and a hundred share two, so that the server works on the one while
+the callers of the other go on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
 T = TypeVar("T")
 R = TypeVar("R")
+CALLS_MAX: Final = 2
+HALF_MIN: Final = 16
+"""So many groups are worth a second call beside the one in flight."""
 
 
 class GroupCommit(Generic[T, R]):
@@ -28,32 +32,39 @@ class GroupCommit(Generic[T, R]):
         self._most_bytes = most_bytes
         self._weigh = weigh
         self._waiting: deque[tuple[list[T], asyncio.Future[Sequence[R]]]] = deque()
-        self._flusher: asyncio.Task[None] | None = None
+        self._flushers: set[asyncio.Task[None]] = set()
+        self._calls = 0
 
-    async def submit(self, items: list[T]) -> Sequence[R]:
-        """Return the answers for these items, or raise what the call that carried them raised."""
+    def submit(self, items: list[T]) -> asyncio.Future[Sequence[R]]:
+        """Return the answers for these items to come, or what the call that carries them will raise."""
         future: asyncio.Future[Sequence[R]] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, future))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._run(), name="angelrt group commit")
-        return await future
+        if not self._flushers or (len(self._flushers) < CALLS_MAX and len(self._waiting) >= HALF_MIN):
+            self._flushers.add(asyncio.create_task(self._run(), name="angelrt group commit"))
+        return future
 
     async def drain(self) -> None:
         """Wait until nothing is waiting."""
-        while self._flusher is not None:
-            await asyncio.wait([self._flusher])
+        while self._flushers:
+            await asyncio.wait(self._flushers)
 
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await self._call(self._next_batch())
+                batch = self._next_batch()
+                self._calls += 1
+                try:
+                    await self._call(batch)
+                finally:
+                    self._calls -= 1
         finally:
-            self._flusher = None
+            self._flushers -= {task for task in self._flushers if task is asyncio.current_task()}
 
     def _next_batch(self) -> list[tuple[list[T], asyncio.Future[Sequence[R]]]]:
         batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]] = []
         count = weight = 0
-        while self._waiting:
+        left = len(self._waiting) // 2 if not self._calls and len(self._waiting) >= CALLS_MAX * HALF_MIN else 0
+        while len(self._waiting) > left:
             items = self._waiting[0][0]
             count += len(items)
             weight += sum(map(self._weigh, items))

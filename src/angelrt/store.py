@@ -406,7 +406,9 @@ class Store:
     async def _with_jobs(self, script: Script, arguments: Sequence[Any], jobs: Sequence[NewJob], queues: Iterable[str] = ()) -> list[Any]:
         """Call a script whose arguments end in new jobs, whose payloads that are kept apart are stored with them."""
         index = QueueIndex(self.keys, queues)
-        given = [self._now(), self._events_max, *arguments, *(argument for job in jobs for argument in _job_arguments(index, job))]
+        given = [self._now(), self._events_max, *arguments]
+        for job in jobs:
+            given += _job_arguments(index, job)
         blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
         command = self._command(script, index.keys, given)
         call = self._run(script, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S, link=self._replicated)

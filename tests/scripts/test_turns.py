@@ -62,6 +62,20 @@ async def test_shares_are_as_the_weights(part: Partition, capacity: int) -> None
         assert abs(shares[name] - 30 * weight) <= 1, shares
 
 
+async def test_order_is_the_same_however_many_a_claim_takes(part: Partition) -> None:
+    """Where turns are equal, the name of the lane decides, in a claim as between claims."""
+    orders: list[list[str]] = []
+    for capacity in (1, 2, 3, 5, 100):
+        await part.clear()
+        await weigh(part, "bob", 2)
+        await send(part, jobs("ann", 6), jobs("bob", 6), jobs("cid", 4), jobs("-", 4))
+        claimed: list[str] = []
+        while len(claimed) < 20:
+            claimed += await claim(part, capacity)
+        orders.append(claimed)
+    assert orders == [orders[0]] * len(orders)
+
+
 async def test_weight_that_is_changed_counts_at_the_next_claim(part: Partition) -> None:
     await send(part, jobs("ann", 60), jobs("bob", 60))
     assert Counter(tenants(await claim(part, 20))) == {"ann": 10, "bob": 10}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from angelrt.group_commit import GroupCommit
+from angelrt.group_commit import HALF_MIN, GroupCommit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Server:
 
     async def submitted(self, *groups: list[int]) -> list[asyncio.Task[Sequence[int]]]:
         """Submit groups from tasks of their own, in order, and return when all of them wait."""
-        tasks = [asyncio.create_task(self.commit.submit(group)) for group in groups]
+        tasks = [asyncio.ensure_future(self.commit.submit(group)) for group in groups]
         for _ in range(3):
             await asyncio.sleep(0)
         return tasks
@@ -59,6 +59,28 @@ async def test_what_gathers_during_a_call_leaves_in_the_next_one() -> None:
     server.gate.set()
     assert await answers(first + later) == [[2], [4], [6, 8], [10]]
     assert server.calls == [[1], [2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("gathered", "later", "calls"),
+    [
+        (2 * HALF_MIN, 0, [HALF_MIN, HALF_MIN]),
+        (2 * HALF_MIN - 1, 0, [2 * HALF_MIN - 1]),
+        (1, HALF_MIN, [1, HALF_MIN]),
+        (1, HALF_MIN - 1, [1]),
+        (2 * HALF_MIN, HALF_MIN, [HALF_MIN, HALF_MIN]),
+    ],
+    ids=["halves", "too few for halves", "a second call", "too few for a second call", "no third call"],
+)
+async def test_many_leave_in_two_calls_that_are_on_their_way_together(gathered: int, later: int, calls: list[int]) -> None:
+    server = Server(most_items=1_000, most_bytes=1_000_000)
+    first = await server.submitted(*([number] for number in range(gathered)))
+    second = await server.submitted(*([number] for number in range(later)))
+    assert list(map(len, server.calls)) == calls
+    server.gate.set()
+    assert await answers(first + second) == [[2 * number] for number in (*range(gathered), *range(later))]
+    await server.commit.drain()
+    assert len(server.calls) <= len(calls) + 1
 
 
 async def test_a_call_is_bounded_in_number() -> None:

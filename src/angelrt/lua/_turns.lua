@@ -211,7 +211,8 @@ turns = lazily(function()
   local function least(tenants)
     local first
     for _, tenant in ipairs(tenants) do
-      if tenant.taken < #tenant.line and (not first or tenant.time < first.time) then first = tenant end
+      local is_left = tenant.taken < #tenant.line
+      if is_left and (not first or comes_before(tenant.time, tenant.lane, first.time, first.lane)) then first = tenant end
     end
     return first
   end
