@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench import moved
 from tests import servers
 from tests.servers import Server
 
@@ -18,6 +19,11 @@ FIGURES = pytest.StashKey[dict[str, Any]]()
 SMALL = 100
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that records a run."""
+    parser.addoption("--record", action="store_true", help="keep the figures, for later runs to be compared with")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start with no figures."""
     config.stash[FIGURES] = {}
@@ -26,8 +32,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print the figures of the run."""
     terminalreporter.section("figures")
-    for name, figure in config.stash[FIGURES].items():
-        terminalreporter.write_line(f"{name:44} {figure}")
+    figures = config.stash[FIGURES]
+    for name, figure in figures.items():
+        terminalreporter.write_line(f"{name:44} {shown(figure)}")
+    if moved.FLOOR not in figures:
+        terminalreporter.write_line("no redis-benchmark here, so no floor to compare by")
+        return
+    terminalreporter.section("moved since the recorded run, by ratio to the floor")
+    last = moved.read()
+    for line in moved.moved(last, figures) if last else ["nothing is recorded yet: --record"]:
+        terminalreporter.write_line(line)
+    if config.getoption("--record"):
+        moved.write(last | figures)
 
 
 def shown(figure: Any) -> str:
@@ -43,7 +59,7 @@ def record(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., None
 
     def keep(**figures: Any) -> None:
         benchmark.extra_info.update(figures)
-        request.config.stash[FIGURES].update({name: shown(figure) for name, figure in figures.items()})
+        request.config.stash[FIGURES].update(figures)
 
     return keep
 
@@ -56,6 +72,13 @@ def server() -> Iterator[Server]:
     running = Server(program).start()
     yield running
     running.remove()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def floor(request: pytest.FixtureRequest, zadd_per_s: float | None) -> None:
+    """Note the floor that figures are compared by."""
+    if zadd_per_s is not None:
+        request.config.stash[FIGURES][moved.FLOOR] = zadd_per_s
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,11 @@ async def send_all_kinds(part: Partition) -> Sequence[int]:
     )
 
 
+async def send_plain(part: Partition) -> Sequence[int]:
+    """Send jobs that nothing may hold back."""
+    return await part.send("new", job("other", queue="p", actor="b"), job("big", queue="p", blob=b"x" * 5_000))
+
+
 async def only_delayed(part: Partition) -> None:
     await part.send(job("later", when="+900"))
     await part.take_marker()
@@ -259,6 +264,7 @@ async def inspect(part: Partition) -> Any:
 SCENARIOS: Final = (
     Scenario("send", scripts.ENQUEUE, some_sent, send_all_kinds),
     Scenario("send-first", scripts.ENQUEUE, nothing, send_all_kinds),
+    Scenario("send-plain", scripts.ENQUEUE, only_delayed, send_plain),
     Scenario("send-new-head", scripts.ENQUEUE, only_delayed, send_sooner),
     Scenario("claim-all", scripts.CLAIM, everything_to_claim, claim_everything, claimed_ids),
     Scenario("claim-some", scripts.CLAIM, everything_to_claim, claim_four, claimed_ids),
