@@ -15,7 +15,7 @@ FLOOR: Final = "floor_zadd_per_s"
 NOISE: Final = 1.25
 """By so much figures of one version differ from run to run on a quiet machine."""
 RATES: Final = ("_per_s",)
-TIMES: Final = ("_ms", "_us", "_s")
+TIMES: Final = ("_ms", "_us", "_s", " us", " s")
 
 
 def against_floor(name: str, figure: float, floor_per_s: float) -> float | None:
