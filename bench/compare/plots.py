@@ -32,7 +32,8 @@ def bars(axes: Axes, report: dict[str, Any], title: str, figure: str) -> None:
     axes.set_title(f"{title} (logarithmic)" if is_time else title, fontsize=9)
     axes.set_xscale("log" if is_time else "linear")
     axes.margins(x=0.25)
-    axes.tick_params(labelsize=7, labelbottom=not is_time)
+    axes.tick_params(labelsize=7)
+    axes.tick_params(which="both", labelbottom=not is_time)  # each bar has its figure
 
 
 def values_of(report: dict[str, Any], figure: str) -> list[tuple[str, float]]:
@@ -62,9 +63,11 @@ def peers_plot(report: dict[str, Any], word: str, path: Path) -> bool:
     return True
 
 
-def curves_plot(report: dict[str, Any], path: Path) -> None:
-    """Draw the cost of a job against the backlog, and the rate against the number of workers."""
+def curves_plot(report: dict[str, Any], path: Path) -> bool:
+    """Draw the cost of a job against the backlog, and the rate against the number of workers; tell whether they were measured."""
     ours = report["figures"].get(OURS, {})
+    if not any(word.startswith(("backlog_", "workers_")) for word in ours):
+        return False
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5))
     for label, word in {"drain, time": "us", "drain, Redis CPU": "redis_cpu_us", "send, Redis CPU": "send_redis_cpu_us"}.items():
         points = [(size, value) for size in BACKLOGS if (value := median(ours, f"backlog_{size}_{word}"))]
@@ -76,6 +79,7 @@ def curves_plot(report: dict[str, Any], path: Path) -> None:
     right.plot([workers for workers, _ in points], [value for _, value in points], marker="o", color=OUR_COLOUR)
     right.set(xlabel="worker processes", ylabel="jobs/s", ylim=(0, 1.2 * max((value for _, value in points), default=1)), xticks=WORKERS)
     save(figure, path)
+    return True
 
 
 def save(figure: Any, path: Path) -> None:
@@ -95,5 +99,6 @@ def draw(report: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
         path = folder / f"{word.lower()}.svg"
         if peers_plot(report, word, path):
             found.append((word, path))
-    curves_plot(report, folder / "curves.svg")
-    return [*found, ("Curves of angelrt", folder / "curves.svg")]
+    if curves_plot(report, folder / "curves.svg"):
+        found.append(("Curves of angelrt", folder / "curves.svg"))
+    return found
