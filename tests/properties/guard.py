@@ -38,6 +38,7 @@ class Guard:
         self._grants: list[Grant] = []
         self._deliveries: dict[str, int] = {}
         self._latest_ms = 0.0
+        self._has_tenants = False
 
     def settle(self, verdicts: Sequence[Verdict]) -> None:
         """Note what verdicts will tell of tokens, those on runs that are valid."""
@@ -59,6 +60,7 @@ class Guard:
     def breaches(self, state: State, now_ms: float) -> list[str]:
         """Name every claim that does not hold after this step."""
         new = self._new_grants(state)
+        self._has_tenants = any(_tenant(state.flow(job_id)) for job_id in state.runs)
         self._latest_ms = max(now_ms, self._latest_ms)  # a mark that was of the present before the clock jumped back is no later than that
         found = [*self._too_many_tokens(state, new), *self._too_many_holders(state), *self._overtaken(state), *self._late(state, now_ms)]
         self._before = state
@@ -128,7 +130,9 @@ class Guard:
     def _waiters(self, name: str, queue: Queue) -> Iterable[Waiter]:
         """Where tenants take turns, who waited for a gate has had its turn, and who has just come there has not."""
         before = self._before.queues.get(name) if self._before else None
-        return [waiter for waiter in queue.lanes if waiter in before.lanes] if before and (before.turns or queue.turns) else queue.lanes
+        # Turns may have come and gone in the very call: wherever a job has a tenant, they may have been taken.
+        takes_turns = before and (before.turns or queue.turns or self._has_tenants)
+        return [waiter for waiter in queue.lanes if waiter in before.lanes] if before and takes_turns else queue.lanes
 
     # -- no free place beside a waiter ---------------------------------------------------------------------------------------------
 
