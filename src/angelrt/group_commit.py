@@ -58,7 +58,8 @@ class GroupCommit(Generic[T, R]):
                 finally:
                     self._calls -= 1
         finally:
-            self._flushers -= {task for task in self._flushers if task is asyncio.current_task()}
+            current = asyncio.current_task()
+            self._flushers = {task for task in self._flushers if task is not current}
 
     def _next_batch(self) -> list[tuple[list[T], asyncio.Future[Sequence[R]]]]:
         batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]] = []

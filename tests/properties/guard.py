@@ -131,7 +131,7 @@ class Guard:
         """Where tenants take turns, who waited for a gate has had its turn, and who has just come there has not."""
         before = self._before.queues.get(name) if self._before else None
         # Turns may have come and gone in the very call: wherever a job has a tenant, they may have been taken.
-        takes_turns = before and (before.turns or queue.turns or self._has_tenants)
+        takes_turns = queue.turns or self._has_tenants or (before and before.turns)
         return [waiter for waiter in queue.lanes if waiter in before.lanes] if before and takes_turns else queue.lanes
 
     # -- no free place beside a waiter ---------------------------------------------------------------------------------------------
