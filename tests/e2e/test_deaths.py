@@ -113,10 +113,10 @@ async def test_no_worker_is_taken_for_dead_when_the_server_restarts(own_app: App
     async with own_app.runtime() as rt:
         jobs = [await rt.send("linger") for _ in range(CONCURRENCY)]
         await until(lambda: len(own_app.traces("began")) == CONCURRENCY, "they are in flight")
+        servers = {info["server"] for info in await registered(rt)}  # ids of clients begin anew, and may come again
         await asyncio.to_thread(own_server.kill)
         await asyncio.sleep(2)  # beyond the silence that is noticed
         await asyncio.to_thread(own_server.start)
-        servers = {info["server"] for info in await registered(rt)}  # ids of clients begin anew, and may come again
 
         async def have_come_back() -> bool:
             infos = await registered(rt)
