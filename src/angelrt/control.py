@@ -97,7 +97,7 @@ class Control:
         """Return the limits that workers have declared, with those that were changed."""
         reply = await self._store().command("HGETALL", self._store().keys.key("rules"))
         stored = {field.decode(): spec.decode() for field, spec in zip(reply[::2], reply[1::2], strict=True)}
-        names = {field.rstrip("!~") for field in stored if "@" in field and " " not in field}
+        names = {field.rstrip("!~^") for field in stored if "@" in field and " " not in field}
         return [
             Rule(name=name, limit=words(stored.get(f"{name}!") or stored.get(name, "")), declared=_declared(stored, name))
             for name in sorted(names)

@@ -50,11 +50,11 @@ class Guard:
             if verdict.code == "n" or verdict.id in settled or not stored.startswith(verdict.token.encode() + b" "):
                 continue
             settled.add(verdict.id)
-            limit = self._before.limit  # without a limit nothing is given back or charged
             runs = [one.ms for one in self._grants if (one.job_id, one.token) == (verdict.id, verdict.token)]
             of_run = (verdict.id, verdict.token, max(runs, default=0.0))  # a claim that is sent again may lease a job twice under its token
             self._grants = [
-                _corrected(one, verdict) if (one.job_id, one.token, one.ms) == of_run and limit(one.gate) else one for one in self._grants
+                _corrected(one, verdict) if (one.job_id, one.token, one.ms) == of_run and _counts(self._before, one) else one
+                for one in self._grants
             ]
 
     def breaches(self, state: State, now_ms: float) -> list[str]:
@@ -159,6 +159,11 @@ class Guard:
 
 def _tenant(flow: str) -> str:
     return next((item for item in flow.split(",") if item[0] == "t"), "")
+
+
+def _counts(state: State, grant: Grant) -> bool:
+    """Tell whether a run took its tokens under the limit that holds now: otherwise it neither gives them back nor takes more."""
+    return bool(state.limit(grant.gate)) and grant.ms > float(state.rules.get(f"{grant.gate.partition('=')[0]}^", b"0"))
 
 
 def _corrected(grant: Grant, verdict: Verdict) -> Grant:

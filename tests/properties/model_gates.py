@@ -69,6 +69,8 @@ class Gates:
         else:
             name = f"{what}!" if verb == "limit" else what
             if self.rules.get(name, "") != value:
+                if " " in value and not self.limit(what):
+                    self.rules[f"{what}^"] = f"{self.now_ms:.0f}"
                 self.rules[name] = value
                 self.rules = {rule: spec for rule, spec in self.rules.items() if spec}
                 for lane in {job.lane for job in self.jobs.values() if job.place == "lane" and rule_of(job.lane) == what}:
@@ -187,12 +189,17 @@ class Gates:
             if note.endswith("h"):
                 counted = self._touch(gate.name)
                 counted.hold_ms = max(counted.hold_ms, math.ceil(self.now_ms + delay_ms))
-            if gate.is_rate and self.limit(gate.rule) and (not has_begun or (used is not None and gate.has_cost)):
+            is_told = not has_begun or (used is not None and gate.has_cost)
+            if gate.is_rate and self.limit(gate.rule) and is_told and self._was_charged(job, gate):
                 tokens = (used or 0) * has_begun - gate.cost
                 if tokens < 0:
                     self.refunds.append((job.queue, gate, tokens, job.started_ms))
                 else:
                     self.take_tokens(gate, tokens, job.started_ms)
+
+    def _was_charged(self, job: Job, gate: Gate) -> bool:
+        """Tell whether the rule had a limit when the run was leased."""
+        return job.started_ms > float(self.rules.get(f"{gate.rule}^", 0))
 
     def _touch(self, gate: str) -> Counted:
         self.touched.add(gate)

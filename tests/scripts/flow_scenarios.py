@@ -466,6 +466,7 @@ FLOWS: Final = (
         controls("resume", "ga.c@q=1"),
         controls("declare", "a.c@q", "2"),
         controls("declare", "a.c@q", "1"),
+        controls("declare", "a.new/10s@q", "3 10000 3"),
         controls("limit", "a.c@q", "5"),
     ),
     *(controls("limit", "a.wide@q"), controls("sweep", "a.c@q")),

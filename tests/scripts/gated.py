@@ -68,8 +68,10 @@ def rate(most: int, burst: int | None = None, window_ms: int = WINDOW_MS) -> str
 
 
 async def declare(part: Partition, rule: str = KEYED, spec: str | int = 1) -> None:
-    """Declare a rule, as a worker's start does."""
+    """Declare a rule, as a worker's start does, in the millisecond before."""
+    part.now_ms -= 1
     await part.store.control("declare", rule, str(spec), part.queues)
+    part.now_ms += 1
 
 
 async def set_limit(part: Partition, rule: str, spec: str | int) -> None:

@@ -89,6 +89,11 @@ local function with_queue(stored, queue)
   return format_run(run)
 end
 
+-- A run that was leased before its rule had a limit was charged nothing: it has nothing to give back.
+local function was_charged(gate, run)
+  return tonumber(run.started) > tonumber(call('HGET', RULES, gate.rule .. '^') or 0)
+end
+
 -- What the run did to its gates beside leaving them: tokens that it did not use go back, those that it used beyond its cost are charged,
 -- and an API's Retry-After holds the whole gate.
 local function correct_gates(queue, run, note, has_begun, delay_ms)
@@ -96,7 +101,7 @@ local function correct_gates(queue, run, note, has_begun, delay_ms)
   for _, gate in ipairs(gates().gates_of(run.flow)) do
     local limit = gates().limit_of(gate.rule)
     if holds then gates().hold_back(gate, math.ceil(now + delay_ms)) end
-    if gate.kind == 'r' and limit and (not has_begun or (used and gate.has_cost)) then
+    if gate.kind == 'r' and limit and (not has_begun or (used and gate.has_cost)) and was_charged(gate, run) then
       local tokens = has_begun and used - gate.cost or -gate.cost
       if tokens < 0 then
         refunds[#refunds + 1] = { queue = queue, gate = gate, limit = limit, tokens = tokens, ms = tonumber(run.started) }
