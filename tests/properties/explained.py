@@ -41,11 +41,11 @@ class Told(NamedTuple):
     @property
     def is_free(self) -> bool:
         """Whether nothing is named that it waits for, but its turn."""
-        return not {"paused", "missing", "gate"} & self.facts.keys() and not self.is_apart
+        return not {"paused", "missing", "gate"} & self.facts.keys()
 
     @property
     def is_apart(self) -> bool:
-        """Whether it is a suspect, or stands where they do: that a worker which holds something passes it by is not asked here."""
+        """Whether it is a suspect, or stands where they do. They have turns of their own, in which a worker is not idle, either."""
         return "apart" in self.facts or self.lane.startswith("s")
 
     @property
@@ -76,11 +76,11 @@ class Copy:
         told = await self._explain(now_ms, known)
         options: dict[str, Any] = {"lease_ms": 1_000, "capacity": 1, "free": 1, "actors": known, "block": False}
         self._store.clock = lambda: now_ms
-        for queue in self._queues:
-            claimed = await self._store.claim(self._store.link, "wx", "tx", queues=[queue], **options)
+        for queue in self._queues:  # each by a worker that holds nothing, since no other one runs suspects
+            claimed = await self._store.claim(self._store.link, f"of-{queue}", "tx", queues=[queue], **options)
             for number in range(AGAIN_MAX):  # what a claim has let go back in line is claimed by the next one
                 if claimed.again == 1 and not claimed.deliveries:
-                    claimed = await self._store.claim(self._store.link, "wx", f"t{number}", queues=[queue], **options)
+                    claimed = await self._store.claim(self._store.link, f"of-{queue}", f"t{number}", queues=[queue], **options)
             jobs, opens, turns = told[queue]
             leased = [delivery.id.decode() for delivery in claimed.deliveries]
             found += _breaches(jobs, leased, now_ms, is_crowded=opens > OPENS_MAX, by_turns=turns > 0 or any(told.tenant for told in jobs))
@@ -134,14 +134,16 @@ def _told(job_id: str, lane: str, reply: list[bytes]) -> Told:
 def _breaches(jobs: list[Told], leased: list[str], now_ms: float, *, is_crowded: bool, by_turns: bool) -> Iterator[str]:
     by_id = {told.id: told for told in jobs}
     held = [told for told in jobs if told.is_held(now_ms)]
-    # Who is held at a gate, and has not come to it yet, goes before those that may pass it: they wait for its sake.
-    free = [told for told in jobs if told.is_free and not any(one.order < told.order and one.gates & told.gates for one in held)]
+    # Among tenants, it depends on how much a claim takes whether one who is held at a gate, and has not come there, does so before others.
+    hinders = held if by_turns else []
+    free = [told for told in jobs if told.is_free and not any(one.order < told.order and one.gates & told.gates for one in hinders)]
+    in_line = [told for told in free if not told.is_apart]
     for told in map(by_id.__getitem__, leased):
         if told.is_held(now_ms):
             yield f"explain says that {told.id} is held: {told.facts}, and a claim leased it"
         if told.is_apart:
-            continue  # suspects have turns of their own
-        kin = (other for other in free if not by_turns or (other.lane, other.tenant) == (told.lane, told.tenant))
+            continue  # it has not come out of the line
+        kin = (other for other in in_line if not by_turns or (other.lane, other.tenant) == (told.lane, told.tenant))
         first = min(kin, key=_order, default=told)
         if first.order < told.order and not is_crowded:
             yield f"a claim leased {told}, and explain says that nothing holds one that comes first: {first}"

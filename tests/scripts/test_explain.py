@@ -242,6 +242,22 @@ async def test_one_is_told_that_it_will_wait_behind_a_dear_one_before_either_has
     assert ("gate" in (await explain(part, "cheap", *known)).names) is is_held
 
 
+@pytest.mark.parametrize(("of_dear", "of_cheap"), [("rare", "a"), ("a", "rare")], ids=["dear one waited for its actor", "cheap one did"])
+async def test_one_is_told_that_it_will_wait_behind_a_dear_one_of_another_line(part: Partition, of_dear: str, of_cheap: str) -> None:
+    known = ("a", "rare")
+    dear, cheap = job("dear", actor=of_dear, flow=rated(cost=5), priority=1), job("cheap", actor=of_cheap, flow=rated(cost=1))
+    await declare(part, RATED, rate(10))
+    await part.send(job("first", flow=rated(cost=5)), dear if of_dear == "rare" else cheap)
+    assert ids(await part.claim()) == ["first"]
+    await part.send(cheap if of_dear == "rare" else dear)
+    assert {(await part.state()).place(each.id) for each in (dear, cheap)} == {"lane:q", "ready:q"}
+    await set_limit(part, RATED, rate(8))
+    told, waits_for = [(await explain(part, name, *known)).facts.get("gate") for name in ("cheap", "dear")]
+    assert told is not None
+    assert told == waits_for
+    assert ids(await part.claim(under="t2", actors=known)) == []
+
+
 async def test_one_behind_a_paused_dear_one_is_told_until_when_nobody_looks(part: Partition) -> None:
     await declare(part, RATED, rate(10))
     await part.send(job("first", flow=rated(cost=6)))

@@ -2,6 +2,8 @@
 turns = lazily(function()
   local TURN = 16384     -- virtual time of one job at weight 1; a band of priority holds 2^35 of them
   local TURNS_LOOK = 32  -- the most tenants among whom one look divides turns
+  local OPENS_MAX = 8    -- the most lanes of gates that one call looks at; the others keep their marks and their turn
+  local own_lanes        -- the actors of whoever calls, by their lane
   local joined = {}      -- who is known to be in the lines of gates, in this call
   local owed = {}        -- lanes in turns whose time is to be raised, and by how much
   local AT_GATES = 10 * PRIORITY_STEP -- above all bands of the queue, turns keeps the times of those who wait at gates
@@ -56,6 +58,35 @@ turns = lazily(function()
       line[#line + 1] = { id = id, rank = integer(tonumber(rank)), lane = lane, member = member }
     end
     return line
+  end
+
+  local function lanes_of(actors)
+    if not own_lanes then
+      own_lanes = {}
+      for actor in string.gmatch(actors, '[^%z]+') do own_lanes[lane_of(actor)] = actor end
+    end
+    return own_lanes
+  end
+
+  -- The lanes in which a worker may find something: those of its actors, and the gates' whose time has come, the longest open first.
+  local function open_lanes(queue, actors, now)
+    local lanes, own = {}, {}
+    if call('ZCARD', queue.opens) == 0 then return lanes end
+    queue.suspects = queue.suspects or {}
+    for lane, actor in pairs(lanes_of(actors)) do
+      if not is_paused('a', actor) then push(own, lane, 's' .. lane) end
+    end
+    local marks = #own > 0 and call('ZMSCORE', queue.opens, unpack(own)) or {}
+    for i, lane in ipairs(own) do
+      if marks[i] and i % 2 == 0 then
+        queue.suspects[lane] = true
+      elseif marks[i] then
+        lanes[#lanes + 1] = lane
+      end
+    end
+    for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', '0', OPENS_MAX)) do lanes[#lanes + 1] = lane end
+    for _, lane in ipairs(lanes) do seen.looked[lane] = true end
+    return lanes
   end
 
   local function first_ready(queue, most)
@@ -350,8 +381,8 @@ turns = lazily(function()
 
   return {
     priority_of = priority_of, strict_rank = strict_rank, tenant_of = tenant_of, band_of = band_of, lane_of_tenant = lane_of_tenant,
-    join = join, place_at = place_at, first_at = first_at, charge = charge, write_charges = write_charges, first_ready = first_ready,
-    add_waiters = add_waiters, first_by_turns = first_by_turns, by_rank = by_rank, unique_of = unique_of, holder_of = holder_of,
-    take_unique = take_unique, release_unique = release_unique,
+    join = join, place_at = place_at, first_at = first_at, charge = charge, write_charges = write_charges, lanes_of = lanes_of,
+    open_lanes = open_lanes, first_ready = first_ready, add_waiters = add_waiters, first_by_turns = first_by_turns, by_rank = by_rank,
+    unique_of = unique_of, holder_of = holder_of, take_unique = take_unique, release_unique = release_unique,
   }
 end)

@@ -11,7 +11,6 @@ local capacity, free, resend, actors, looked = tonumber(ARGV[6]), tonumber(ARGV[
 local queues = given_queues()
 
 local CALLED_MAX = 250 -- the most jobs of one actor that go back in line in one call, where tenants take turns
-local OPENS_MAX = 8 -- the most lanes of gates that one call looks at; the others keep their marks and their turn
 
 local REPLY_HEAD, JOB_FIELDS = 4, 5
 
@@ -260,32 +259,6 @@ end)
 
 -- Lanes that are open, and the order among tenants.
 lines = lazily(function()
-  local own_lanes = lazily(function()
-    local lanes = {}
-    for actor in string.gmatch(actors, '[^%z]+') do lanes[lane_of(actor)] = actor end
-    return lanes
-  end)
-
-  -- The lanes in which this worker may find something: those of its actors, and the gates' whose time has come, the longest open first.
-  local function open_lanes(queue)
-    local lanes, own = {}, {}
-    if call('ZCARD', queue.opens) == 0 then return lanes end
-    for lane, actor in pairs(own_lanes()) do
-      if not is_paused('a', actor) then push(own, lane, 's' .. lane) end
-    end
-    local marks = #own > 0 and call('ZMSCORE', queue.opens, unpack(own)) or {}
-    for i, lane in ipairs(own) do
-      if marks[i] and i % 2 == 0 then
-        queue.suspects[lane] = true
-      elseif marks[i] then
-        lanes[#lanes + 1] = lane
-      end
-    end
-    for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', '0', OPENS_MAX)) do lanes[#lanes + 1] = lane end
-    for _, lane in ipairs(lanes) do seen.looked[lane] = true end
-    return lanes
-  end
-
   local function line_of(candidates)
     local line = { ids = {}, ranks = {}, waiters = candidates }
     for i, candidate in ipairs(candidates) do line.ids[i], line.ranks[i] = candidate.id, candidate.rank end
@@ -360,13 +333,11 @@ lines = lazily(function()
   local function hand_on(queue)
     if is_paused('q', queue.name) then return end
     for _, lane in ipairs(call('ZRANGEBYSCORE', queue.opens, -now, string.format('(%.8f', -looked))) do
-      if #lane == ACTOR_LANE and not own_lanes()[lane] then return wake(queue) end
+      if #lane == ACTOR_LANE and not turns().lanes_of(actors)[lane] then return wake(queue) end
     end
   end
 
-  return {
-    open_lanes = open_lanes, first_in_line = first_in_line, mark_again = mark_again, serve_suspects = serve_suspects, hand_on = hand_on,
-  }
+  return { first_in_line = first_in_line, mark_again = mark_again, serve_suspects = serve_suspects, hand_on = hand_on }
 end)
 
 -- Answers whether more is claimable here.
@@ -374,7 +345,7 @@ local function serve_queue(index, live)
   local queue, full = queues[index], false
   if is_paused('q', queue.name) then return false end
   queue.suspects = {}
-  local waiting, lanes = call('ZCARD', queue.ready), queue.is_plain and {} or lines().open_lanes(queue)
+  local waiting, lanes = call('ZCARD', queue.ready), queue.is_plain and {} or turns().open_lanes(queue, actors, now)
   -- A call that broke off may have left them in ready, too: one that is sent again looks there first.
   if not resend and next(queue.suspects) then lines().serve_suspects(index, true) end
   local left, before = math.max(capacity - granted_count, 0), granted_count

@@ -9,7 +9,7 @@
 local now, id, actors = clock(ARGV[1]), ARGV[2], ARGV[3]
 local queues = given_queues()
 
-local HOLDERS_MAX, BEFORE_MAX = 10, 100
+local HOLDERS_MAX, BEFORE_MAX = 10, 100 -- the most holders that are named; the most in each lane who are asked whether they come before
 local record, run = call('HGET', JOBS, id), call('HGET', RUNS, id)
 local facts = {}
 
@@ -72,15 +72,15 @@ local function unlooked(queue, flow, lane)
   end
 end
 
--- Who comes before it in line, and is held at a gate of both, has not come there yet, and is not passed when it does.
-local function held_before(queue, flow, lane)
-  local line = lane and turns().add_waiters({}, queue, lane, BEFORE_MAX) or turns().first_ready(queue, BEFORE_MAX)
-  local shared = {}
+-- Who comes before it, in ready or in an open lane, and is held at a gate of both, has not come there yet, and is not passed when it does.
+local function held_before(queue, flow)
+  local line, shared = turns().first_ready(queue, BEFORE_MAX), {}
+  for _, lane in ipairs(turns().open_lanes(queue, actors, now)) do turns().add_waiters(line, queue, lane, BEFORE_MAX) end
   for _, gate in ipairs(gates().gates_of(flow)) do shared[gate.lane] = true end
-  for _, other in ipairs(line) do
+  for _, other in ipairs(turns().by_rank(line)) do
     if other.id == id then return nil end
     local theirs, actor = flow_of(call('HGET', RUNS, other.id)), actor_of(call('HGET', JOBS, other.id) or '')
-    local why, gate, at, stands_in = hold(queue, other.id, actor, actors, theirs, lane, other.rank, now)
+    local why, gate, at, stands_in = hold(queue, other.id, actor, actors, theirs, other.lane, other.rank, now)
     if shared[stands_in] then return why, gate, at end
   end
 end
@@ -93,8 +93,8 @@ local function tell_why(queue, state, rank, member)
   local why, gate, at = hold(queue, id, actor, actors, flow, gate_lane or lane, rank, now)
   if not why and gate_lane then
     why, gate, at = unlooked(queue, flow, gate_lane)
-  elseif not why and has_gates(flow) and (not lane or is_actor_lane(lane)) and call('EXISTS', queue.turns) == 0 then
-    why, gate, at = held_before(queue, flow, lane) -- tenants take turns: there who comes before it is not known
+  elseif not why and has_gates(flow) and call('EXISTS', queue.turns) == 0 then
+    why, gate, at = held_before(queue, flow) -- where tenants take turns, it depends on how much the next claim takes
   end
   if why == 'missing' then tell('missing', actor) end
   if why == 'paused' then tell_pause('a' .. actor) end
