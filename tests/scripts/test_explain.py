@@ -271,6 +271,21 @@ async def test_one_behind_a_paused_dear_one_is_told_until_when_nobody_looks(part
     assert ids(await part.claim(under="t3", actors=("a", "b"))) == ["cheap"]
 
 
+async def test_one_is_told_of_a_dear_one_before_it_behind_one_that_lacks_its_actor(part: Partition) -> None:
+    await declare(part, RATED, rate(10))
+    await part.send(job("first", flow=rated(cost=6)))
+    assert ids(await part.claim()) == ["first"]
+    for waits in (job("rare", actor="rare", flow=rated(cost=9)), job("dear", flow=rated(cost=8)), job("cheap", flow=rated(cost=1))):
+        part.now_ms += 1
+        await part.send(waits)
+    assert ids(await part.claim(under="t2", actors=("a", "rare"))) == []
+    await part.settle(verdict("first", "c", b"1", gates="u5"))
+    told, of_dear = [(await explain(part, name)).facts.get("gate") for name in ("cheap", "dear")]
+    assert told is not None
+    assert told == of_dear
+    assert ids(await part.claim(under="t3")) == []
+
+
 @pytest.mark.parametrize("turns", [[], [job("turn", flow="tann")]], ids=["by rank", "by turns"])
 async def test_job_that_joins_a_lane_in_the_call_that_closes_it_is_told_a_time_and_begins_then(
     part: Partition, turns: list[NewJob]

@@ -66,13 +66,13 @@ end
 -- Nobody looks at a gate's lane before its mark, which is of the first that waits there.
 local function unlooked(queue, flow, lane)
   local mark = tonumber(call('ZSCORE', queue.opens, lane) or math.huge)
-  if mark <= now then return hold_of_first(queue, lane) end
+  if mark <= now then return nil end
   for _, gate in ipairs(gates().gates_of(flow)) do
     if gate.lane == lane or gates().lane_beyond(gate) == lane then return 'gate', gate, mark end
   end
 end
 
--- Who comes before it, in ready or in an open lane, and is held at a gate of both, has not come there yet, and is not passed when it does.
+-- Who comes before it, in ready or in an open lane, and is held at a gate of both, is not passed there.
 local function held_before(queue, flow)
   local line, shared = turns().first_ready(queue, BEFORE_MAX), {}
   for _, lane in ipairs(turns().open_lanes(queue, actors, now)) do turns().add_waiters(line, queue, lane, BEFORE_MAX) end
@@ -91,10 +91,11 @@ local function tell_why(queue, state, rank, member)
   tell_pause('q' .. queue.name)
   local gate_lane = lane and gates().gate_of_lane(lane)
   local why, gate, at = hold(queue, id, actor, actors, flow, gate_lane or lane, rank, now)
-  if not why and gate_lane then
-    why, gate, at = unlooked(queue, flow, gate_lane)
-  elseif not why and has_gates(flow) and call('EXISTS', queue.turns) == 0 then
-    why, gate, at = held_before(queue, flow) -- where tenants take turns, it depends on how much the next claim takes
+  if not why and gate_lane then why, gate, at = unlooked(queue, flow, gate_lane) end
+  if not why and has_gates(flow) and call('EXISTS', queue.turns) == 0 then
+    why, gate, at = held_before(queue, flow)
+  elseif not why and gate_lane then
+    why, gate, at = hold_of_first(queue, gate_lane) -- among tenants, who else comes before depends on how much the next claim takes
   end
   if why == 'missing' then tell('missing', actor) end
   if why == 'paused' then tell_pause('a' .. actor) end
