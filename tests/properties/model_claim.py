@@ -35,13 +35,14 @@ class Serving:
     together: int = 0
     resend: bool = False
     makes_room: bool = False
+    has_more: bool = False
 
     def serve(self, queue: str, worker: str, token: str, lease_ms: int) -> bool:
         """Lease what is first in line of what is ready and in open lanes; answer whether more is claimable."""
         model = self.model
         if f"q{queue}" in model.paused:
             return False
-        self.closed, self.joined = {}, {}
+        self.closed, self.joined, self.has_more = {}, {}, False
         lanes = self._open_lanes(queue)
         if not self.resend:
             self._serve_suspects(queue, lanes, worker, token, lease_ms, is_turn=True)
@@ -64,7 +65,7 @@ class Serving:
         self._serve_suspects(queue, lanes, worker, token, lease_ms, is_turn=False)
         more = self._first(queue, lanes) is not None
         self._mark_again(queue, lanes)
-        return more or bool(lanes and model.open_gates(queue))
+        return more or self.has_more or bool(lanes and model.open_gates(queue))
 
     def _deaths(self, job: Job) -> int:
         return self.model.judge(job)[0] if deaths_of(job.flow) else 0
@@ -81,11 +82,7 @@ class Serving:
     def _serve_suspects(self, queue: str, lanes: list[str], worker: str, token: str, lease_ms: int, *, is_turn: bool) -> None:
         """Lease suspects to a worker that holds nothing, in their turn or where there is nothing else; ask a busy one to make room."""
         model = self.model
-        for lane in [lane for lane in self.suspects if not model.lane(queue, lane)]:
-            self.suspects.remove(lane)
-            model.opens.pop((queue, lane), None)
-            model.opens.pop((queue, ROOM), None)
-        waiters = [job_id for lane in self.suspects for job_id in model.lane(queue, lane)[:TOGETHER_MAX]]
+        waiters = self._waiting_suspects(queue)
         since_ms = min((model.opens[queue, lane] for lane in self.suspects), default=math.inf)
         if not waiters or self.ids or self.capacity <= 0 or (is_turn and since_ms > model.now_ms):
             return
@@ -94,8 +91,7 @@ class Serving:
                 model.opens[queue, ROOM] = model.now_ms + ROOM_MS
                 self.makes_room = True
             return
-        first = sorted((model.jobs[job_id] for job_id in waiters), key=lambda job: job.order)
-        for job in first[: min(self.capacity, TOGETHER_MAX)]:
+        for job in waiters[: min(self.capacity, TOGETHER_MAX)]:
             if not self._is_held(job, lanes):
                 if not self._may_join(job):
                     break
@@ -104,6 +100,19 @@ class Serving:
                 self.ids.append(job.id)
         if self.together:
             self._end_turn(queue)
+        else:
+            left = self._waiting_suspects(queue)
+            self.has_more = bool(left) and left[0] is not waiters[0]
+
+    def _waiting_suspects(self, queue: str) -> list[Job]:
+        """Return the first of each lane of suspects, in order; a lane without any loses its mark."""
+        model = self.model
+        for lane in [lane for lane in self.suspects if not model.lane(queue, lane)]:
+            self.suspects.remove(lane)
+            model.opens.pop((queue, lane), None)
+            model.opens.pop((queue, ROOM), None)
+        waiters = [model.jobs[job_id] for lane in self.suspects for job_id in model.lane(queue, lane)[:TOGETHER_MAX]]
+        return sorted(waiters, key=lambda job: job.order)
 
     def _may_join(self, job: Job) -> bool:
         if job.gates and len(self.ids) >= self.free:

@@ -122,6 +122,21 @@ async def test_a_worker_that_holds_something_gets_none_and_does_not_spin(part: P
     assert ids(await part.claim(worker="w1", under="t4")) == ["j1"], "as soon as it holds nothing"
 
 
+async def test_suspect_behind_some_that_a_gate_holds_is_run_at_once(part: Partition) -> None:
+    await declare(part, spec=2)
+    await part.send(job("gated1", flow=held(), priority=1), job("gated2", flow=held(), priority=1), "free")
+    await die(part, "gated1", "gated2", "free")
+    await part.send("other")
+    assert ids(await part.claim(worker="busy", under="t1")) == ["other"], "and all wait where suspects do"
+    await part.send(job("holds1", flow=held(), priority=0), job("holds2", flow=held(), priority=0))
+    assert ids(await part.claim(2, worker="busy", under="t2")) == ["holds1", "holds2"]
+    claimed = await part.claim(1, worker="idle", under="t3")
+    if not claimed.deliveries:
+        assert claimed.again == 1, "one is claimable, and nobody is told"
+        claimed = await part.claim(1, worker="idle", under="t4")
+    assert ids(claimed) == ["free"]
+
+
 async def test_one_busy_worker_at_a_time_is_asked_to_make_room(part: Partition) -> None:
     await part.send("j1", job("rest", priority=9))
     await part.register("dead", "a")

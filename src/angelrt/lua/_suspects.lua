@@ -10,6 +10,10 @@ suspects = lazily(function()
     return 's' .. lane_of(actor)
   end
 
+  local function is_of_suspects(lane)
+    return #lane == 1 + ACTOR_LANE
+  end
+
   local function with_deaths(flow, deaths)
     local kept = '-'
     for item in string.gmatch(flow, '[^,]+') do
@@ -70,7 +74,8 @@ suspects = lazily(function()
   end
 
   return {
-    TOGETHER_MAX = TOGETHER_MAX, ALONE = ALONE, PROVEN = PROVEN, lane_of_suspects = lane_of_suspects, with_deaths = with_deaths,
-    judge = judge, take_account = take_account, open = open, ask_for_room = ask_for_room, served = served, waiters = waiters,
+    TOGETHER_MAX = TOGETHER_MAX, ALONE = ALONE, PROVEN = PROVEN, lane_of_suspects = lane_of_suspects,
+    is_of_suspects = is_of_suspects, with_deaths = with_deaths, judge = judge, take_account = take_account, open = open,
+    ask_for_room = ask_for_room, served = served, waiters = waiters,
   }
 end)

@@ -323,7 +323,12 @@ lines = lazily(function()
     end
     for i = #line, math.min(capacity, suspects().TOGETHER_MAX) + 1, -1 do line[i] = nil end
     serve(index, line_of(line))
-    if together == 0 then return end
+    if together == 0 then
+      -- They went to wait elsewhere; those who came behind them may not have to.
+      local first = suspects().waiters(queue)[1]
+      queue.has_more = first ~= nil and first.id ~= line[1].id
+      return
+    end
     for lane in pairs(queue.suspects) do suspects().served(queue, lane, now) end
     capacity = granted_count -- nothing beside
   end
@@ -364,7 +369,7 @@ local function serve_queue(index, live)
   local more = #lines().first_in_line(index, lanes, 1).ids > 0
   lines().mark_again(queue, lanes)
   -- Lanes beyond those that one call looks at are as open as before.
-  return more or (#lanes > 0 and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', '0', '1') > 0)
+  return more or queue.has_more or (#lanes > 0 and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', '0', '1') > 0)
 end
 
 -- What a call with this token leased before its answer was lost. Where it broke off between lease and removal, the job still waits, too;

@@ -92,7 +92,7 @@ local function tell_why(queue, state, rank, member)
   local gate_lane = lane and gates().gate_of_lane(lane)
   local why, gate, at = hold(queue, id, actor, actors, flow, gate_lane or lane, rank, now)
   if not why and gate_lane then why, gate, at = unlooked(queue, flow, gate_lane) end
-  if not why and has_gates(flow) and call('EXISTS', queue.turns) == 0 then
+  if not why and has_gates(flow) and call('EXISTS', queue.turns) == 0 and not (lane and suspects().is_of_suspects(lane)) then
     why, gate, at = held_before(queue, flow)
   elseif not why and gate_lane then
     why, gate, at = hold_of_first(queue, gate_lane) -- among tenants, who else comes before depends on how much the next claim takes
