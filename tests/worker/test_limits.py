@@ -218,14 +218,14 @@ async def test_short_jobs_with_gates_are_not_claimed_ahead_of_a_slot(rt: Runtime
 
     @rt.actor(limits=[Concurrency(100)])
     async def short() -> None:
-        ahead.append(len(worker.running.queued))
+        ahead.append(len(worker.running.queued) - worker.running.free)
         await asyncio.sleep(0)
 
     jobs = await rt.send_many([short.message() for _ in range(300)])
     async with rt.worker(concurrency=5) as worker:
         worker.running._pace_per_s = 1e9  # noqa: SLF001 - as if it had just ended many short jobs
         await all_end(jobs)
-    assert max(ahead) == 0
+    assert max(ahead) <= 0
 
 
 # -- rates ----------------------------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class ClaimLoop:
             write_number(secrets.randbits(60), 10),
             queues=self._queues,
             lease_ms=self._lease_ms,
-            capacity=min(wanted, BATCH_MAX_JOBS),
+            capacity=min(wanted, self._running.concurrency, BATCH_MAX_JOBS),
             free=self._running.places(),
             actors=self._known,
             block=block,

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import math
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,7 +25,7 @@ from .process import ProcessPool
 from .running import DEATHS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from ..actor import Message
     from ..store import NewJob
@@ -75,6 +76,7 @@ class Runner:
         self._base = base
         self._rebuild = rebuild
         self._gates_of = gates_of
+        self._starts = False
 
     def start(self, run: Run) -> None:
         """Start a run, or queue it until a slot is free. One that was sent without its gates goes back, with them."""
@@ -88,24 +90,28 @@ class Runner:
         if flow:
             self._put(self._verdict(run, "w", payload=flow.encode()))
             return
+        if not self._running.queued:
+            self._loop.call_soon(self.start_queued)  # all of one claim, once the next one is on its way
         self._running.queued.append(run)
-        self.start_queued()
-        if self._running.queued and self._queue_alarm is None:
-            self._queue_alarm = self._loop.call_later(QUEUED_MAX_S, self._check_queue)
 
     def start_queued(self) -> None:
         """Start what waits, as far as slots are free: each run as a task of its own, in a fresh copy of the base context."""
+        if self._starts:
+            return  # called by a run that has ended in its first step: the loop that started it goes on
         running = self._running
-        while running.queued and running.free > 0:
-            run = running.queued.popleft()
-            if run.why_cancelled == "cancelled":
-                self._put(self._verdict(run, "k"))
-                continue
-            if run.why_cancelled:
-                running.settled(run.id, run.token)
-                continue
-            running.slots.add(run)
-            run.task = self._loop.create_task(self._execute(run), context=self._base.copy())
+        self._starts = True
+        try:
+            while running.queued and running.free > 0:
+                run = running.queued.popleft()
+                if run.why_cancelled:
+                    self._conclude(run, self._verdict_of(run, asyncio.CancelledError()))
+                else:
+                    running.slots.add(run)
+                    run.task = _begin(self._execute(run), self._loop, self._base.copy())
+        finally:
+            self._starts = False
+        if running.queued and self._queue_alarm is None:
+            self._queue_alarm = self._loop.call_later(QUEUED_MAX_S, self._check_queue)
 
     def _missing_gates(self, run: Run, gates_of: Callable[[Run], list[str]]) -> str:
         """Return the whole flow of a job whose sender did not know all limits of its actor and queue; '' for a job that has its gates.
@@ -140,6 +146,7 @@ class Runner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _execute(self, run: Run) -> None:
+        run.task = asyncio.current_task()  # whoever began it does not have it yet
         context = run.context = Context(CurrentJob(run.id, run.actor.name, run.queue), run.attempt, self._state, on_note=self._noted)
         try:
             enter(context)
@@ -151,6 +158,9 @@ class Runner:
             self._ended(run)
         if context.done is not None or context.lines:
             self._put(note(run, context))
+        self._conclude(run, verdict)
+
+    def _conclude(self, run: Run, verdict: Verdict | None) -> None:
         if verdict is None:
             self._running.settled(run.id, run.token)
         else:
@@ -298,6 +308,19 @@ class Runner:
         delay_ms = math.ceil(delay_s * 1000)
         label = f"{run.queue}|{run.actor.name}"
         return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, took, children, gates)
+
+
+if sys.version_info >= (3, 12):
+
+    def _begin(execution: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> asyncio.Task[None]:
+        """Make a task and run its first step at once: a job that never waits is over then, and needs no turn of the loop."""
+        return asyncio.Task(execution, loop=loop, context=context, eager_start=True)
+
+else:
+
+    def _begin(execution: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> asyncio.Task[None]:
+        """Make a task; its first step comes with the next turn of the loop."""
+        return loop.create_task(execution, context=context)
 
 
 def note(run: Run, context: Context[Any]) -> Verdict:
