@@ -100,8 +100,8 @@ class Client:
         """Send one message; see `Actor.send`."""
         self.check_open()
         job = self.new_job(message)
-        codes = await self._sends.submit([job])
-        job_id, created = await self._accepted(job, codes[0], message.options)
+        code = (await self._sends.submit([job]))[0]
+        job_id, created = (job.id, True) if code == 1 else await self._accepted(job, code, message.options)
         return Job(job_id, created, self, message.actor)
 
     async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:

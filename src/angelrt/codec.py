@@ -175,7 +175,7 @@ class Signature:
         if len(args) > self._positional:
             message = f"arguments of actor {self._name}: takes {self._positional} positional arguments, got {len(args)}"
             raise InvalidArguments(message)
-        named = dict(zip(self._names, args, strict=False))
+        named = {self._names[number]: value for number, value in enumerate(args)}
         if not kwargs:
             return self._arguments.encode(named)
         twice = named.keys() & kwargs.keys()

@@ -66,9 +66,9 @@ class GroupCommit(Generic[T, R]):
         count = weight = 0
         left = len(self._waiting) // 2 if not self._calls and len(self._waiting) >= CALLS_MAX * HALF_MIN else 0
         while len(self._waiting) > left:
-            items = self._waiting[0][0]
+            items, _ = self._waiting[0]
             count += len(items)
-            weight += sum(map(self._weigh, items))
+            weight += self._weigh(items[0]) if len(items) == 1 else sum(map(self._weigh, items))
             if batch and (count > self._most_items or weight > self._most_bytes):
                 break
             batch.append(self._waiting.popleft())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Job(Generic[R_co]):
     """The handle of one job. `created` tells whether this send made it, or whether the id belonged to an earlier one."""
 

@@ -216,39 +216,6 @@ async def test_tokens_used_beyond_the_cost_are_charged(part: Partition) -> None:
     assert ids(await part.claim(under="t3")) == ["j1"]
 
 
-@pytest.mark.parametrize("used", ["u0", "u9"])
-async def test_run_that_was_leased_before_its_rule_was_declared_neither_gives_back_nor_takes_tokens(part: Partition, used: str) -> None:
-    await part.send(job("early", flow=rated("A", cost=5)))
-    await part.claim()
-    part.now_ms += 1
-    await declare(part, RATED, rate(10))
-    await part.send(*(job(f"j{n}", flow=rated("A", cost=5)) for n in range(3)))
-    assert ids(await part.claim(under="t2")) == ["j0", "j1"]
-    await part.settle(verdict("early", "c", b"1", gates=used))
-    assert ids(await part.claim(under="t3")) == []
-
-
-async def test_run_that_was_leased_before_its_rule_was_declared_and_is_handed_back_gives_no_tokens_back(part: Partition) -> None:
-    await part.send(job("early", flow=rated("A", cost=5)))
-    await part.claim()
-    part.now_ms += 1
-    await declare(part, RATED, rate(5))
-    await part.send(job("j0", flow=rated("A", cost=5)), job("j1", flow=rated("A", cost=5)))
-    assert ids(await part.claim(under="t2")) == ["j0"]
-    await part.settle(verdict("early", "x", words=("", "")))
-    assert ids(await part.claim(under="t3")) == []
-
-
-async def test_changed_limit_leaves_what_runs_before_it_took_theirs_to_give_back(part: Partition) -> None:
-    await declare(part, RATED, rate(10))
-    await part.send(job("early", flow=rated("A", cost=10)), job("j0", flow=rated("A", cost=5)))
-    await part.claim()
-    part.now_ms += 1
-    await set_limit(part, RATED, rate(5))
-    await part.settle(verdict("early", "c", b"1", gates="u0"))
-    assert ids(await part.claim(under="t2")) == ["j0"]
-
-
 async def test_used_tokens_are_no_matter_of_a_gate_that_counts_jobs(part: Partition) -> None:
     await declare(part, RATED, rate(2))
     await send_rated(part, 3)
