@@ -134,8 +134,9 @@ def _told(job_id: str, lane: str, reply: list[bytes]) -> Told:
 def _breaches(jobs: list[Told], leased: list[str], now_ms: float, *, is_crowded: bool, by_turns: bool) -> Iterator[str]:
     by_id = {told.id: told for told in jobs}
     held = [told for told in jobs if told.is_held(now_ms)]
-    # Among tenants, it depends on how much a claim takes whether one who is held at a gate, and has not come there, does so before others.
-    hinders = held if by_turns else []
+    # Who is held at a gate, and has not come there, does so before others or not: among tenants, by how much a claim takes; a suspect, by
+    # whether its worker holds something.
+    hinders = [told for told in held if by_turns or told.is_apart]
     free = [told for told in jobs if told.is_free and not any(one.order < told.order and one.gates & told.gates for one in hinders)]
     in_line = [told for told in free if not told.is_apart]
     for told in map(by_id.__getitem__, leased):
