@@ -27,7 +27,7 @@ from .errors import (
     RuntimeNotOpen,
 )
 from .handle import Job
-from .job import JobInfo, Status, WorkerInfo
+from .job import Explanation, JobInfo, Reason, Status, WorkerInfo
 from .limits import Concurrency, RateLimit
 from .queue import Queue
 from .retry import Fail, Retry, RetryPolicy, Snooze
@@ -49,6 +49,7 @@ __all__ = [
     "DeadLetterPage",
     "Draining",
     "DuplicateJob",
+    "Explanation",
     "Fail",
     "InvalidArguments",
     "InvalidOptions",
@@ -65,6 +66,7 @@ __all__ = [
     "PayloadTooLarge",
     "Queue",
     "RateLimit",
+    "Reason",
     "RedisFull",
     "RedisRefused",
     "RedisUnavailable",

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import orjson
-from pydantic import Field
 
 from . import fleet, views
 from .control import words
 from .errors import JobNotFound
-from .job import STATUS_OF_STATE, Status, View, at_ms, shown_record
+from .job import STATUS_OF_STATE, Explanation, Reason, at_ms, shown_record
 from .stats import add_up
 
 if TYPE_CHECKING:
@@ -23,33 +22,6 @@ if TYPE_CHECKING:
 
 HOUR_MS: Final = 3_600_000
 PAUSED: Final = {"q": "queue", "a": "actor", "g": "key"}
-
-
-class Reason(View):
-    """One thing that holds a job: `kind` for programs, `text` for people, `data` by kind.
-
-    Kinds: paused, missing, no_worker, gate, apart, behind, line, due, expires, running, stopping, ended.
-    """
-
-    kind: str
-    text: str
-    data: dict[str, Any] = Field(default_factory=dict)
-
-
-class Explanation(View):
-    """What holds a job, the first reason first, and when that is expected to pass (UTC; None when nobody can tell)."""
-
-    id: str
-    actor: str
-    queue: str | None
-    status: Status
-    reasons: list[Reason]
-    expected_at: datetime | None = None
-
-    @property
-    def text(self) -> str:
-        """The reasons in words, a line each."""
-        return "\n".join(reason.text for reason in self.reasons)
 
 
 class Told(NamedTuple):

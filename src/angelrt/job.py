@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
@@ -215,6 +215,33 @@ class JobInfo(View):
     worker: str | None = None
     progress: Progress | None = None
     timeline: list[Attempt] = []
+
+
+class Reason(View):
+    """One thing that holds a job: `kind` for programs, `text` for people, `data` by kind.
+
+    Kinds: paused, missing, no_worker, gate, apart, behind, line, due, expires, running, stopping, ended.
+    """
+
+    kind: str
+    text: str
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Explanation(View):
+    """What holds a job, the first reason first, and when that is expected to pass (UTC; None when nobody can tell)."""
+
+    id: str
+    actor: str
+    queue: str | None
+    status: Status
+    reasons: list[Reason]
+    expected_at: datetime | None = None
+
+    @property
+    def text(self) -> str:
+        """The reasons in words, a line each."""
+        return "\n".join(reason.text for reason in self.reasons)
 
 
 class WorkerInfo(View):

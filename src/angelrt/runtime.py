@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from .client import Client
-    from .explain import Explanation
     from .handle import Job
-    from .job import WorkerInfo
+    from .job import Explanation, WorkerInfo
     from .stats import Stats
     from .worker import Worker
 

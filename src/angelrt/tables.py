@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from .control import Pause, Rule
     from .dead_letters import DeadLetterPage
     from .doctor import Finding
-    from .explain import Explanation
-    from .job import JobInfo, WorkerInfo
+    from .job import Explanation, JobInfo, WorkerInfo
     from .runtime import Runtime
     from .stats import Figures, Stats
     from .worker import Worker

@@ -17,7 +17,7 @@ from tests.scripts.partition import START_MS, Partition, ids, job, verdict
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from angelrt.explain import Explanation
+    from angelrt import Explanation
 
 LEASE_MS: Final = 15_000
 FAILURE: Final = orjson.dumps({"actor": "a", "type": "ValueError", "message": "no such file", "traceback": "..."})
