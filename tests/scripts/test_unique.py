@@ -11,7 +11,7 @@ from angelrt import scripts
 from angelrt.errors import RedisRefused
 from angelrt.views import read_outcome, why_cancelled
 from tests.scripts.faults import LOST_ANSWER
-from tests.scripts.gated import declare, gate, held, pause, rate, rated
+from tests.scripts.gated import declare, gate, held, opens, pause, rate, rated
 from tests.scripts.partition import LEASE_MS, ids, job, verdict
 
 if TYPE_CHECKING:
@@ -156,6 +156,18 @@ async def test_one_that_comes_to_the_gate_of_one_that_its_call_replaces_does_not
     new, cheap = same("new", "r", when="+60000"), job("cheap", flow=rated(cost=1))
     await part.send(*((cheap, new) if comes_first else (new, cheap)))
     assert ids(await part.claim(under="t2")) == ["cheap"]
+
+
+async def test_one_that_replaces_another_at_its_open_gate_leaves_the_mark_of_its_call(part: Partition) -> None:
+    await declare(part)
+    await part.send(job("holds", flow=held()))
+    await part.claim()
+    await part.send(same("old", "r", more=held()))
+    await part.settle(verdict("holds", "c", b"1"))
+    part.now_ms += 1
+    await part.send(job("beside", flow=held()), same("new", "r", more=held()))
+    assert list((await opens(part)).values()) == [part.now_ms]
+    assert ids(await part.claim(under="t2")) == ["beside"]
 
 
 async def test_one_that_waits_for_another_try_is_replaced(part: Partition) -> None:

@@ -280,6 +280,7 @@ gates = lazily(function()
     marked[lane] = true
     if not has_come[lane] and not has_waiters(queue, lane) then return end
     call('ZADD', queue.opens, now, lane)
+    if crowds[lane] then crowds[lane].at = now end
     queue.is_plain = false
     wake(queue)
   end
