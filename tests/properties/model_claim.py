@@ -37,6 +37,11 @@ class Serving:
     makes_room: bool = False
     has_more: bool = False
 
+    def __post_init__(self) -> None:
+        """Take nothing beside suspects that the token holds already."""
+        if any(0 < deaths_of(self.model.jobs[job_id].flow) < PROVEN for job_id in self.ids):
+            self.capacity = len(self.ids)
+
     def serve(self, queue: str, worker: str, token: str, lease_ms: int) -> bool:
         """Lease what is first in line of what is ready and in open lanes; answer whether more is claimable."""
         model = self.model

@@ -8,6 +8,7 @@ import pytest
 
 from angelrt import scripts
 from angelrt.worker.claim import MAKE_ROOM
+from tests.scripts.faults import LOST_ANSWER
 from tests.scripts.gated import declare, held
 from tests.scripts.partition import LEASE_MS, ids, job, verdict
 from tests.state import deaths_of, lane_of_suspects, problems
@@ -135,6 +136,17 @@ async def test_suspect_behind_some_that_a_gate_holds_is_run_at_once(part: Partit
         assert claimed.again == 1, "one is claimable, and nobody is told"
         claimed = await part.claim(1, worker="idle", under="t4")
     assert ids(claimed) == ["free"]
+
+
+async def test_claim_of_suspects_that_is_sent_again_takes_nothing_beside(part: Partition) -> None:
+    await part.send("j1", "j2")
+    await die(part, "j1", "j2")
+    await part.send("other")
+    assert ids(await part.claim(worker="busy", under="t1")) == ["other"], "and both wait where suspects do"
+    await part.send("healthy")
+    part.link.fail(scripts.CLAIM, LOST_ANSWER)
+    assert ids(await part.claim(worker="idle", under="t2")) == ["j1", "j2"]
+    assert (await part.state()).place("healthy") == "ready:q"
 
 
 async def test_one_busy_worker_at_a_time_is_asked_to_make_room(part: Partition) -> None:

@@ -33,6 +33,12 @@ suspects = lazily(function()
     return deaths, true
   end
 
+  -- Whether what a run holds is a suspect, by the flow that its lease has written.
+  local function is_one(flow)
+    local deaths = flow ~= '-' and facts_of(flow).deaths or 0
+    return deaths > 0 and deaths < PROVEN
+  end
+
   -- What a lease makes of that: a death uses up no attempt.
   local function take_account(run)
     local deaths, is_new = judge(run)
@@ -75,7 +81,7 @@ suspects = lazily(function()
 
   return {
     TOGETHER_MAX = TOGETHER_MAX, ALONE = ALONE, PROVEN = PROVEN, lane_of_suspects = lane_of_suspects,
-    is_of_suspects = is_of_suspects, with_deaths = with_deaths, judge = judge, take_account = take_account, open = open,
+    is_of_suspects = is_of_suspects, is_one = is_one, with_deaths = with_deaths, judge = judge, take_account = take_account, open = open,
     ask_for_room = ask_for_room, served = served, waiters = waiters,
   }
 end)

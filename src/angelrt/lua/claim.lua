@@ -20,6 +20,7 @@ local joined = {}       -- lanes that somebody joined in this call, with the tim
 local exhausted = false -- the call has stopped before it had seen everything
 local together = 0      -- suspects that this call has leased; as many as ever run together where one is alone
 local makes_room = false
+local has_suspects = false -- among what this token holds already
 local deadline = integer(math.floor(now + lease_ms)) -- as text, like all that is written for each job: Redis prints a number anew each time
 local started = integer(now)
 local run_head, first_run_tail, held_head = token .. ' ' .. worker .. ' ', ' 1 1 0 ' .. started .. ' ', worker .. '\0'
@@ -384,6 +385,7 @@ local function take_up_all()
     if is_own(run) then
       local rank = integer(parse_run(run).rank)
       grant(index, id, told_rank(index, rank, run), record, run)
+      has_suspects = has_suspects or suspects().is_one(flow_of(run))
       moves().remove_waiting(queue, id, record, run)
       turns().release_unique(id, flow_of(run), 's')
       call('ZREM', queue.expires, id)
@@ -415,6 +417,7 @@ local stamp = exact(now)
 call('ZADD', BEATS, 'XX', stamp, worker) -- who claims is alive, though it has not beaten since it stood still
 exhausted, are_late = move_overdue(queues, now, counts)
 if resend then take_up_all() end
+if has_suspects then capacity = granted_count end -- nothing beside
 local again = 0
 local live = math.max(call('ZCARD', BEATS), 1)
 for index, queue in ipairs(queues) do
