@@ -70,7 +70,7 @@ class Gates:
             name = f"{what}!" if verb == "limit" else what
             if self.rules.get(name, "") != value:
                 if " " in value and not self.limit(what):
-                    self.rules[f"{what}^"] = f"{self.now_ms:.0f}"
+                    self.rules[f"{what}^"] = str(math.floor(self.now_ms))
                 self.rules[name] = value
                 self.rules = {rule: spec for rule, spec in self.rules.items() if spec}
                 for lane in {job.lane for job in self.jobs.values() if job.place == "lane" and rule_of(job.lane) == what}:

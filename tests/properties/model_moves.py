@@ -180,7 +180,7 @@ class Moves(Uniques):
         """Give a job to a worker; from now on it has begun, and its time does not run out any more."""
         job.place, job.score = "leased", math.floor(self.now_ms + lease_ms)
         job.token, job.worker, job.settled_by, job.watched_ms = token, worker, "", None
-        job.started_ms = round(self.now_ms)
+        job.started_ms = math.floor(self.now_ms)
         if deaths_of(job.flow):
             deaths, is_new = self.judge(job)
             job.flow = with_deaths(job.flow, deaths)
