@@ -17,10 +17,12 @@ from .config import PAYLOAD_MAX_BYTES
 from .errors import AngelError, ConfigError, InvalidArguments, PayloadTooLarge, ResultDecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-PLAIN: Final = (str, int, bool, NoneType)
+SURE: Final = (str, bool, NoneType)
 """Types whose values always come back equal from JSON, so that the check at `send` can be left out."""
+PLAIN: Final = (*SURE, int)
+"""Types that orjson writes as they are. An int is checked all the same: pydantic takes an enumeration of text for one, as its text."""
 REFUSED_KINDS: Final = {
     inspect.Parameter.POSITIONAL_ONLY: "a positional-only parameter",
     inspect.Parameter.VAR_POSITIONAL: "*args",
@@ -28,10 +30,12 @@ REFUSED_KINDS: Final = {
 }
 
 
-def _is_plain(annotation: Any) -> bool:
-    if get_origin(annotation) in (typing.Union, UnionType):
-        return all(map(_is_plain, get_args(annotation)))
-    return annotation in PLAIN
+def _is_one_of(kinds: Sequence[Any], annotations: Iterable[Any]) -> bool:
+    """Tell whether all annotations are of these kinds, or unions of them."""
+    return all(
+        _is_one_of(kinds, get_args(annotation)) if get_origin(annotation) in (typing.Union, UnionType) else annotation in kinds
+        for annotation in annotations
+    )
 
 
 def _words(error: ValidationError) -> str:
@@ -42,10 +46,11 @@ def _words(error: ValidationError) -> str:
 class ValueCodec:
     """Encodes values of one annotation. `what` names them in errors."""
 
-    def __init__(self, annotation: Any, what: str, *, plain: bool | None = None) -> None:
-        """Compile the annotation; `plain` tells that its values need no check. Raises ConfigError for one that has no JSON form."""
+    def __init__(self, annotation: Any, what: str, *, parts: Collection[Any] | None = None) -> None:
+        """Compile the annotation; `parts` are those of the fields that it was made of. Raises ConfigError for one that has no JSON form."""
         self.what = what
-        self._plain = _is_plain(annotation) if plain is None else plain
+        kinds = [annotation] if parts is None else parts
+        self._is_plain, self._is_sure = _is_one_of(PLAIN, kinds), _is_one_of(SURE, kinds)
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
@@ -63,8 +68,8 @@ class ValueCodec:
         """
         try:
             checked = self._validate(value)
-            encoded = orjson.dumps(checked) if self._plain else self._adapter.dump_json(checked, warnings="error")
-            if not self._plain:
+            encoded = orjson.dumps(checked) if self._is_plain else self._adapter.dump_json(checked, warnings="error")
+            if not self._is_sure:
                 self._check_round_trip(checked, encoded)
         except ValidationError as error:
             message = f"{self.what}: {_words(error)}"
@@ -142,7 +147,7 @@ class Signature:
         hints = {name: self._hints.get(name, Any) for name in self._names}
         fields = {name: (required if name in self._required else optional)[hint] for name, hint in hints.items()}
         shape = with_config(ConfigDict(extra="forbid"))(typed_dict("Arguments", fields))
-        return ValueCodec(shape, f"arguments of actor {self._name}", plain=all(map(_is_plain, hints.values())))
+        return ValueCodec(shape, f"arguments of actor {self._name}", parts=hints.values())
 
     @cached_property
     def defaults(self) -> dict[str, Any]:

@@ -242,6 +242,12 @@ def test_what_has_no_json_form_is_refused_and_an_id_is_the_way_out(annotation: A
     assert str(caught.value).endswith("; pass plain data or an id")
 
 
+@pytest.mark.parametrize("annotation", [int, int | None, list[int]], ids=str)
+def test_an_enumeration_of_text_is_no_number(annotation: Any) -> None:
+    with pytest.raises(InvalidArguments):
+        encoded(annotation, [Colour.RED] if annotation == list[int] else Colour.RED)
+
+
 def test_a_circle_is_refused() -> None:
     circle: list[Any] = []
     circle.append(circle)
