@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.scripts.gated import held, pause, resume
+from tests.scripts.partition import ids, job
 from tests.scripts.tenants import SMALL, claim, jobs, leave, occupied, send, serve, tenants
 
 if TYPE_CHECKING:
@@ -50,6 +51,19 @@ async def test_jobs_of_a_paused_actor_go_back_in_line_when_it_is_resumed(part: P
     await resume(part, "ab")
     await send(part, jobs("bob", 20))
     assert Counter(tenants(await serve(part, 20, 10, actors=("a", "b")))) == {"ann": 10, "bob": 10}
+
+
+async def test_job_of_nobody_does_not_pass_tenants_of_a_higher_priority_whose_turns_begin_in_the_same_claim(part: Partition) -> None:
+    await part.send(
+        job("gated", actor="rare", flow=f"{held()},tann", priority=1),
+        job("urgent", actor="rare", flow="teve", priority=2),
+        job("nobodys", actor="rare", priority=9),
+    )
+    assert ids(await part.claim(worker="stranger", under="t1", actors=("other",))) == []
+    assert {(await part.state()).place(name) for name in ("gated", "urgent", "nobodys")} == {"lane:q"}
+    await part.register("w2", "a", "rare")
+    claimed = await part.claim(5, worker="w2", under="t2", actors=("a", "rare"), free=1)
+    assert ids(claimed) == ["gated", "urgent", "nobodys"]
 
 
 async def test_job_that_comes_out_of_an_actors_lane_meets_its_closed_gate_and_waits_there_by_turns(part: Partition) -> None:

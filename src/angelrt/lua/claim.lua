@@ -108,6 +108,7 @@ local function serve(index, line)
       break
     end
     if leaves and lane then members[#members + 1] = waiter.member elseif leaves then from_ready = from_ready + 1 end
+    if queue.has_tenants and not queue.takes_turns then break end -- turns have just begun: who comes next goes by them
   end
   commit(queue, change, from_ready, members)
   return full
@@ -210,6 +211,7 @@ held = lazily(function()
       local band = turns().band_of(queue, tonumber(candidate.rank))
       stand_in(queue, turns().lane_of_tenant(tenant, band), candidate, run, change)
       turns().join(queue, turns().lane_of_tenant(tenant, band), band)
+      queue.has_tenants = true
       return false
     end
     if facts.gates then gates().enter(candidate.id, flow, now, change.holders) end
