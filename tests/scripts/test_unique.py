@@ -284,6 +284,16 @@ async def test_arguments_apart_of_one_that_is_not_stored_are_not_left_behind(par
     assert (await part.state()).blobs == {}
 
 
+async def test_key_whose_window_has_passed_is_forgotten_then_and_does_not_come_back_with_the_clock(part: Partition) -> None:
+    part.now_ms += 0.125
+    await part.send(same("j1", until=str(WINDOW_MS)))
+    part.now_ms += WINDOW_MS
+    await part.settle()
+    part.now_ms -= 40
+    assert await keys(part) == {}
+    assert await part.send(same("j2", until=str(WINDOW_MS))) == [1]
+
+
 # -- sent again ------------------------------------------------------------------------------------------------------------------------
 
 

@@ -367,9 +367,9 @@ turns = lazily(function()
   end
 
   local function take_unique(key, till, id, now)
-    local window_ms = tonumber(till)
-    call('HSET', UNIQUE, key, window_ms and id .. '\0' .. integer(now + window_ms) or id)
-    if window_ms then call('ZADD', UNIQUE_VOID, math.ceil(now + window_ms), key) end
+    local until_ms = tonumber(till) and integer(now + tonumber(till))
+    call('HSET', UNIQUE, key, until_ms and id .. '\0' .. until_ms or id)
+    if until_ms then call('ZADD', UNIQUE_VOID, until_ms, key) end
   end
 
   -- `when`: s started, f finished.
