@@ -91,7 +91,8 @@ MUTANTS: Final = (
     Mutant(
         "a send returns before it is stored",
         "client.py",
-        "        codes = await self._sends.submit([job])\n        job_id, created = await self._accepted(job, codes[0], message.options)",
+        "        code = (await self._sends.submit([job]))[0]\n"
+        "        job_id, created = (job.id, True) if code == 1 else await self._accepted(job, code, message.options)",
         "        asyncio.ensure_future(self._sends.submit([job]))\n        job_id, created = job.id, True",
     ),
     Mutant("news that was missed is not asked for", "inbox.py", "            self._on_news(None)\n", ""),
