@@ -149,7 +149,8 @@ class Guard:
                 limit, mark_ms = state.limit(gate.name), queue.opens.get(lane)
                 if limit and gate.is_rate:
                     most, window_ms, burst = limit
-                    taken = self._taken(gate.name, now_ms - window_ms - SLACK_SLICES * (window_ms // 64), math.inf)
+                    # A run begins up to a millisecond before its lease, and `_taken` leaves out another one.
+                    taken = self._taken(gate.name, now_ms - window_ms - SLACK_SLICES * (window_ms // 64) - 2, math.inf)
                     is_free = burst == most and taken + gate.cost <= most
                 else:
                     is_free = not limit or sum(of_lane == lane for of_lane, _ in state.holders) < limit[0]
