@@ -205,7 +205,7 @@ def send_options(
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Message(Generic[R_co]):
     """A call that has not been sent: checked and encoded, ready for `rt.send_many` or `context.send`."""
 
