@@ -204,7 +204,8 @@ async def read_state(store: Store, *queues: str) -> State:
 def problems(state: State, *, may_wait_twice: bool = False) -> list[str]:
     """Name every breach of the invariant, and everything stored of jobs that are not there.
 
-    `may_wait_twice`: a call that broke off may leave a job in two lines of its queue, in the one until somebody is served out of it.
+    `may_wait_twice`: a call that broke off may leave a job in two lines of its queue. Once it is leased out of the one, it stands in a lane
+    still until a claim comes by there, or it is put off.
     """
     return [*breaches(state, may_wait_twice=may_wait_twice), *_left_over(state)]
 
@@ -231,14 +232,19 @@ def _misplaced(state: State, *, may_wait_twice: bool) -> Iterator[str]:
     places = state.places()
     for job_id in state.jobs:
         found = places.get(job_id, [])
-        lines = {place.removeprefix("ready").removeprefix("lane") for place in found}
-        waits_in_lines = may_wait_twice and len(lines) == 1 and all(place.startswith(":") for place in lines)
-        if len(found) != 1 and not waits_in_lines:
+        if len(found) != 1 and not (may_wait_twice and _is_in_a_lane_still(found)):
             yield f"job {job_id} is in {found or 'no place'}"
     yield from (f"{job_id} is in {places[job_id]} and has no record" for job_id in places.keys() - state.jobs.keys())
     for name, queue in state.queues.items():
         if name not in state.registered and (queue.ready or queue.delayed or queue.leased or queue.lanes):
             yield f"queue {name} is used and not registered"
+
+
+def _is_in_a_lane_still(found: list[str]) -> bool:
+    """Whether places are lanes of one queue and at most one other place, to which a job may have gone from another line of that queue."""
+    queues = {queue for name, _, queue in (place.partition(":") for place in found) if queue}
+    others = [name for name in (place.partition(":")[0] for place in found) if name != "lane"]
+    return len(queues) == 1 and len(others) < min(len(found), 2) and "delayed" not in others
 
 
 def _unpaired(state: State) -> Iterator[str]:

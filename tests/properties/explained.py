@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from angelrt.scripts import Script
 
 READS: Final = 4
+WAITING: Final = (b"ready", b"lanes")
 AGAIN_MAX: Final = 4
 OPENS_MAX: Final = 8
 """A claim looks at so many lanes of gates; where more are open, somebody else may be first."""
@@ -110,7 +111,8 @@ class Copy:
             queue: ([], *replies[READS * n + 2 : READS * n + 4]) for n, queue in enumerate(self._queues)
         }
         for (queue, job_id, lane), reply in zip(waiting, await self._call(*explains) if explains else [], strict=True):
-            told[queue][0].append(_told(job_id.decode(), lane.decode(), reply))
+            if reply[0] in WAITING:  # and not what a call that broke off has left in a second line
+                told[queue][0].append(_told(job_id.decode(), lane.decode(), reply))
         return told
 
     def _command(self, script: Script, queues: Sequence[str], now_ms: float, *arguments: Any) -> list[Any]:
@@ -134,10 +136,14 @@ def _told(job_id: str, lane: str, reply: list[bytes]) -> Told:
 def _breaches(jobs: list[Told], leased: list[str], now_ms: float, *, is_crowded: bool, by_turns: bool) -> Iterator[str]:
     by_id = {told.id: told for told in jobs}
     held = [told for told in jobs if told.is_held(now_ms)]
-    # Who is held at a gate, and has not come there, does so before others or not: among tenants, by how much a claim takes; a suspect, by
-    # whether its worker holds something.
-    hinders = [told for told in held if by_turns or told.is_apart]
-    free = [told for told in jobs if told.is_free and not any(one.order < told.order and one.gates & told.gates for one in hinders)]
+    # Who is held at a gate, and has not come there, does so before others or not: among tenants, by how much a claim takes; a suspect
+    # before those in line or after them, by whether its worker holds something and whose turn it is.
+    free = [
+        told
+        for told in jobs
+        if told.is_free
+        and not any((by_turns or one.is_apart or told.is_apart) and one.order < told.order and one.gates & told.gates for one in held)
+    ]
     in_line = [told for told in free if not told.is_apart]
     for told in map(by_id.__getitem__, leased):
         if told.is_held(now_ms):

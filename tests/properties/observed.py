@@ -166,6 +166,7 @@ def _rule(name: str) -> str:
 def _seen_job(state: State, job_id: str, places: list[str]) -> Seen:
     record, note = state.jobs[job_id], state.notes.get(job_id, b"")
     blob = state.blobs.get(str(blob_field(job_id, record))) if record.endswith(b"\0") else None
+    places = [place for place in places if not place.startswith("lane")] or places  # it may have gone out of another line
     place, score = ",".join(places), _score(state, job_id, places[0])
     if place in OUTCOMES:
         return Seen(record, blob, place, score, None, "", (), _outcome(state, job_id), note)

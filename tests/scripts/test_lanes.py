@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from angelrt import scripts
+from angelrt.errors import RedisRefused
 from tests.scripts.gated import pause, resume
 from tests.scripts.partition import LEASE_MS, START_MS, ids, job, rank, verdict
+from tests.state import problems
 
 if TYPE_CHECKING:
     from tests.scripts.partition import Partition
+
+COMMANDS_MAX: Final = 100
 
 
 async def test_job_of_an_unknown_actor_is_parked_and_named(part: Partition) -> None:
@@ -294,3 +300,24 @@ async def test_mark_from_before_the_clock_was_put_back_wakes_nobody_until_its_ti
     part.now_ms += 1_000
     await look(part, "old", "other")
     assert await part.take_marker()
+
+
+async def test_job_that_a_broken_claim_has_left_in_ready_and_in_a_lane_runs_once(part: Partition) -> None:
+    for at in range(1, COMMANDS_MAX):
+        await part.clear()
+        await part.send(job("j1", actor="rare"), job("j2", actor="rare"))
+        part.link.fail(scripts.CLAIM, at, resend=False)
+        with suppress(RedisRefused):
+            await part.claim()
+        has_broken = bool(part.link.broken_at)
+        run: list[str] = []
+        for number in range(6):
+            claimed = ids(await part.claim(1, worker="w2", under=f"t{number}", actors=("rare",)))
+            await part.settle(*(verdict(each, "c", b"1", under=f"t{number}") for each in claimed), worker="w2")
+            run += claimed
+        assert run == ["j1", "j2"], f"broken before command {at}"
+        assert problems(await part.state()) == []
+        if not has_broken:
+            return
+    message = "the call never ran to its end"
+    raise AssertionError(message)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from angelrt import scripts
+from angelrt.errors import RedisRefused
 from tests.scripts.gated import (
     KEYED,
     LATEST_MS,
@@ -35,6 +38,7 @@ from tests.state import problems
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+COMMANDS_MAX: Final = 100
 G: Final = lane(gate())
 
 
@@ -430,6 +434,27 @@ async def test_entries_that_a_broken_call_has_left_in_a_line_mislead_nobody(part
     assert len(await serve(part, 10)) == 2
     await part.claim(under="look")
     assert (await part.state()).queues["q"].lines == ()
+
+
+async def test_job_that_a_broken_claim_has_left_in_two_lines_comes_back_when_it_is_due_and_not_before(part: Partition) -> None:
+    for at in range(1, COMMANDS_MAX):
+        await part.clear()
+        await declare(part, spec=1)
+        await part.send(job("first", flow=held()), *jobs("ann", 1, gates=held()))
+        assert ids(await part.claim(1, under="t0", worker="w0")) == ["first"]
+        part.link.fail(scripts.CLAIM, at, resend=False)
+        with suppress(RedisRefused):
+            await part.claim(worker="w2", under="t1")
+        has_broken = bool(part.link.broken_at)
+        await part.settle(verdict("first", "c", b"1", under="t0"), worker="w0")
+        [waiting] = ids(await part.claim(1, under="t2"))
+        await part.settle(verdict(waiting, "r", b"1", under="t2", delay_ms=5_000))
+        assert problems(await part.state()) == [], f"broken before command {at}"
+        assert ids(await part.claim(under="t3")) == [], f"broken before command {at}"
+        if not has_broken:
+            return
+    message = "the call never ran to its end"
+    raise AssertionError(message)
 
 
 # -- cost ----------------------------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ local function goes_through(index, id, rank, record, run, change)
 end
 
 -- Destinations first, the places from which the jobs go last.
-local function commit(queue, change, from_ready, members)
+local function commit(queue, change, from_ready, members, left_lanes)
   if next(seen.changed) then gates().write_states(now) end -- first: what is charged twice breaks no limit
   if queue.takes_turns then turns().write_charges(queue) end
   write('ZADD', HELD, change.held)
@@ -82,13 +82,14 @@ local function commit(queue, change, from_ready, members)
   write('ZREM', queue.expires, change.begun)
   write('HDEL', RUNS, change.gone)
   if from_ready > 0 then call('ZREMRANGEBYRANK', queue.ready, '0', from_ready - 1) end
+  write('ZREM', queue.ready, left_lanes) -- a call that broke off may have left them there, too, where one that has ended would run again
   write('ZREM', queue.lanes, members)
   write('HDEL', RUNS, change.ended)
 end
 
 -- Serve a line in order. Answers whether the call is full.
 local function serve(index, line)
-  local queue, full, from_ready, members = queues[index], false, 0, {}
+  local queue, full, from_ready, members, left_lanes = queues[index], false, 0, {}, {}
   local records, runs = call('HMGET', JOBS, unpack(line.ids)), call('HMGET', RUNS, unpack(line.ids))
   local change = { leased = {}, held = {}, runs = {}, lanes = {}, holders = {}, begun = {}, started = {}, gone = {}, ended = {}, marked = {} }
   for i, id in ipairs(line.ids) do
@@ -108,9 +109,10 @@ local function serve(index, line)
       break
     end
     if leaves and lane then members[#members + 1] = waiter.member elseif leaves then from_ready = from_ready + 1 end
+    if leaves and lane and has_granted[id] then left_lanes[#left_lanes + 1] = id end
     if queue.has_tenants and not queue.takes_turns then break end -- turns have just begun: who comes next goes by them
   end
-  commit(queue, change, from_ready, members)
+  commit(queue, change, from_ready, members, left_lanes)
   return full
 end
 

@@ -128,6 +128,7 @@ local function put_back(q, id, stored, verdict, delay_ms, payload, has_begun)
   if verdict == 'x' and not has_begun and expires_at(run.flow) then call('ZADD', queues[q].expires, expires_at(run.flow), id) end
   if verdict ~= 'x' and delay_ms > 0 then
     local due = math.ceil(now + delay_ms)
+    moves().remove_waiting(queues[q], id, call('HGET', JOBS, id), stored) -- a claim that broke off may have left it in a line, too
     push_to(delayed, q, due, id)
     heads[q] = math.min(heads[q] or due, due)
   elseif run.flow ~= '-' then
