@@ -402,7 +402,7 @@ def _pair(member: str) -> tuple[str, str]:
 
 def _event(entry: list[bytes]) -> Event:
     found = _hash(entry)
-    return Event(found["v"].decode(), found["w"].decode(), int(found["n"]), tuple(found["ids"].decode().split()))
+    return Event(found["v"].decode(), found["w"].decode(), int(found["n"]), tuple(filter(None, found["ids"].decode().split("\0"))))
 
 
 def _queue(scores: list[dict[str, float]]) -> Queue:

@@ -26,13 +26,16 @@ from .errors import (
     ResultDecodeError,
     RuntimeNotOpen,
 )
+from .events import Event
 from .handle import Job
 from .job import Explanation, JobInfo, Reason, Status, WorkerInfo
+from .jobs import JobPage
 from .limits import Concurrency, RateLimit
 from .queue import Queue
 from .retry import Fail, Retry, RetryPolicy, Snooze
 from .runtime import Runtime
 from .schedules import ScheduleInfo
+from .series import Minute
 from .stats import Stats
 from .unique import Unique
 
@@ -49,6 +52,7 @@ __all__ = [
     "DeadLetterPage",
     "Draining",
     "DuplicateJob",
+    "Event",
     "Explanation",
     "Fail",
     "InvalidArguments",
@@ -58,9 +62,11 @@ __all__ = [
     "JobFailed",
     "JobInfo",
     "JobNotFound",
+    "JobPage",
     "Keep",
     "Message",
     "Middleware",
+    "Minute",
     "NotReplicated",
     "Pause",
     "PayloadTooLarge",

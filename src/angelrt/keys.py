@@ -26,8 +26,16 @@ OWN_KEYS = (
 )
 """The keys of a partition beside those of its queues and the hours of its counters, in the order in which every script takes them."""
 
+PAGE_KEYS = ("audit", "alerts", "alerts_history")
+"""The keys that no script takes: what was done by hand, alerts that fire, and those that did."""
+
 STATS_HOURS = 26
 """Length of the ring of hourly counters: a day, the hour that runs, and one to be written while it expires."""
+
+STATS_MINUTES = 1_500
+"""Length of the ring of counters by the minute: 25 hours; a minute is gone half an hour before its key is used again."""
+
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 
 
 def matches(pattern: re.Pattern[str], name: object) -> bool:
@@ -38,10 +46,10 @@ def matches(pattern: re.Pattern[str], name: object) -> bool:
 class Keys:
     """The keys of one partition, named by a namespace.
 
-    Raises ConfigError when the namespace could not be part of a key.
+    Without `minutes`, nothing is counted by the minute. Raises ConfigError when the namespace could not be part of a key.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, *, minutes: bool = True) -> None:
         """Check and keep the namespace."""
         if not matches(NAMESPACE, namespace):
             message = f"namespace {namespace!r}: use 1 to 64 letters, digits, '_', '.', ':' or '-'"
@@ -50,6 +58,8 @@ class Keys:
         self._tag = "{" + namespace + "}:"
         self._queues: dict[str, tuple[str, ...]] = {}
         self._own = tuple(map(self.key, OWN_KEYS))
+        self._has_minutes = minutes
+        self._minute, self._own_now = -1, self._own
 
     def key(self, name: str) -> str:
         """Return the key of one of the partition's own structures, as `jobs` or `held`."""
@@ -63,12 +73,24 @@ class Keys:
         return found
 
     def own(self, now_ms: float) -> tuple[str, ...]:
-        """Return the keys that every script takes first: the partition's own, and the counters of the hour that holds `now_ms`."""
-        return (*self._own, self.stats(now_ms))
+        """Return the keys that every script takes first: the partition's own, and the counters of the hour and minute that hold `now_ms`.
+
+        The hour stands for the minute, too, where nothing is counted by the minute.
+        """
+        minute = int(now_ms // MINUTE_MS)
+        if minute != self._minute:
+            hour = self.stats(now_ms)
+            self._own_now = (*self._own, hour, self.minute(now_ms) if self._has_minutes else hour)
+            self._minute = minute
+        return self._own_now
 
     def stats(self, now_ms: float) -> str:
         """Return the key of the counters of the hour that holds `now_ms`."""
-        return f"{self._tag}stats:{int(now_ms // 3_600_000) % STATS_HOURS}"
+        return f"{self._tag}stats:{int(now_ms // HOUR_MS) % STATS_HOURS}"
+
+    def minute(self, now_ms: float) -> str:
+        """Return the key of the counters of the minute that holds `now_ms`."""
+        return f"{self._tag}minutes:{int(now_ms // MINUTE_MS) % STATS_MINUTES}"
 
     def every_stats(self) -> list[str]:
         """Return every key of the ring of hourly counters."""
@@ -76,7 +98,8 @@ class Keys:
 
     def every(self, queues: Iterable[str]) -> list[str]:
         """Return every key that the partition can have, given the names of its queues."""
-        return [*map(self.key, OWN_KEYS), *self.every_stats(), *(key for queue in queues for key in self.queue(queue))]
+        counters = [*self.every_stats(), *(self.minute(minute * MINUTE_MS) for minute in range(STATS_MINUTES))]
+        return [*map(self.key, (*OWN_KEYS, *PAGE_KEYS)), *counters, *(key for queue in queues for key in self.queue(queue))]
 
     def inbox(self, client: str) -> str:
         """Return the channel on which one client hears of jobs that ended."""

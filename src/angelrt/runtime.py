@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Unpack
 
 from typing_extensions import TypeVar
 
+from . import events, series
 from .actor import QUEUE_DEFAULT, Actors, Message, SendKeywords, check_actor_name, send_options
 from .config import EVENTS_MAX, Retention, redact, resolve_namespace, resolve_url
 from .context import Context, Middleware
 from .control import Control
 from .dead_letters import DeadLetters
 from .errors import ConfigError, InvalidOptions, RuntimeNotOpen
+from .jobs import Jobs
 from .keys import Keys
 from .queue import Queue, check_queue
 from .retry import seconds
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from .client import Client
+    from .events import Event
     from .handle import Job
     from .job import Explanation, WorkerInfo
+    from .series import Minute
     from .stats import Stats
     from .worker import Worker
 
@@ -53,7 +57,8 @@ class Runtime(Actors, Generic[S]):
     `angelrt`. `lifespan` is an asynchronous context manager that a worker enters before its first job; what it yields is
     `context.state`. `imports` names modules that declare actors, imported by workers. `middleware` wraps every run:
     `async def mw(context, call_next)`. `lease` (seconds) is how long a dead worker keeps its jobs. `retention` says how long ended jobs
-    are remembered; `events=False` leaves the event stream unwritten. `queues` are the policies of queues that have any.
+    are remembered; `events=False` leaves the event stream and the counters by the minute unwritten. `queues` are the policies of queues
+    that have any.
     `durability="replicated"`: a send returns when a replica of the server has the job, too, and raises NotReplicated otherwise.
     Raises ConfigError and InvalidOptions.
     """
@@ -76,7 +81,7 @@ class Runtime(Actors, Generic[S]):
         """Keep the settings."""
         super().__init__(queue=queue)
         self.url = url
-        self.keys = Keys(resolve_namespace(namespace))
+        self.keys = Keys(resolve_namespace(namespace), minutes=events)
         self.imports = names(imports, "imports")
         self.lease_s = seconds(lease, "lease")
         if self.lease_s < 1:
@@ -306,6 +311,27 @@ class Runtime(Actors, Generic[S]):
         from . import fleet  # noqa: PLC0415 - loads redis
 
         return await fleet.stats(self.client().store)
+
+    async def series(self, minutes: int = 60, *, queue: str | None = None, actor: str | None = None) -> list[Minute]:
+        """Return the figures of each of the last minutes, up to a day of them, over the whole fleet or a part. Raises InvalidOptions."""
+        return await series.series(self.client().store, minutes, queue, actor)
+
+    def events(self, after: str = "$") -> AsyncGenerator[Event]:
+        """Iterate over what the scripts do, as it happens: from now on, or from what was kept `after` an event's id, or "0".
+
+        Close it when you leave it early (`contextlib.aclosing`). Raises InvalidOptions, and RedisUnavailable after ten seconds without an
+        answer.
+        """
+        return events.follow(self.client().store, events.check_after(after))
+
+    async def recent_events(self, number: int = 50) -> list[Event]:
+        """Return the last things that the scripts did, the oldest of them first."""
+        return await events.latest(self.client().store, number)
+
+    @property
+    def jobs(self) -> Jobs:
+        """List and search jobs by state, queue, actor, time and text."""
+        return Jobs(self.client)
 
     async def workers(self) -> list[WorkerInfo]:
         """Return the workers in the register; `status` is error for one that has not beaten for a whole lease."""

@@ -148,6 +148,10 @@ class Store:
         if self._replicated is not None:
             await self._replicated.close()
 
+    def new_link(self) -> Link:
+        """Return a connection of its own, for a call that waits; its user closes it."""
+        return Link(self.url)
+
     # -- verbs ---------------------------------------------------------------------------------------------------------------------
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[int | bytes]:
@@ -332,11 +336,11 @@ class Store:
         """Run one plain read and return its reply."""
         return (await self.commands(command))[0]
 
-    async def commands(self, *commands: Sequence[Any], deadline_s: float | None = SEND_DEADLINE_S) -> list[Any]:
+    async def commands(self, *commands: Sequence[Any], deadline_s: float | None = SEND_DEADLINE_S, link: Link | None = None) -> list[Any]:
         """Run plain reads in one round trip and return their replies; the first error among them is raised, as its own type."""
 
         async def attempt() -> list[Any]:
-            replies = await self.link.call(*commands)
+            replies = await (link or self.link).call(*commands)
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply

@@ -89,8 +89,10 @@ class Copy:
 
     async def _explain(self, now_ms: float, known: bytes) -> dict[str, tuple[list[Told], int, int]]:
         """Return what is told of those that wait in each queue, once time has moved what it moves."""
-        sources = [key for key in self._first.every(self._queues) if ":stats:" not in key]
-        targets = [key for key in self._second.every(self._queues) if ":stats:" not in key]
+        sources, targets = (
+            [key for key in keys.every(self._queues) if ":stats:" not in key and ":minutes:" not in key]
+            for keys in (self._first, self._second)
+        )
         copies = [["COPY", source, target] for source, target in zip(sources, targets, strict=True)]
         tick = self._command(scripts.TICK, self._queues, now_ms)
         reads = [

@@ -185,7 +185,7 @@ async def keep_house(rt: Runtime[Any]) -> None:
 async def census(rt: Runtime[Any]) -> dict[str, int]:
     """Return how many entries each key of the namespace has; counters and wake markers are left out."""
     store = rt.client().store
-    keys = [key for key in store.keys.every(await store.queues()) if ":stats:" not in key]
+    keys = [key for key in store.keys.every(await store.queues()) if not any(f":{what}:" in key for what in ("stats", "minutes"))]
     kinds = await store.commands(*(["TYPE", key] for key in keys))
     there = [(key, SIZE_OF[kind]) for key, kind in zip(keys, kinds, strict=True) if kind != b"none"]
     sizes = await store.commands(*([command, key] for key, command in there))
@@ -196,7 +196,8 @@ async def census(rt: Runtime[Any]) -> dict[str, int]:
 async def memory(rt: Runtime[Any]) -> int:
     """Return what the keys that are there weigh, in bytes; counters, events and wake markers are left out."""
     store = rt.client().store
-    keys = [key for key in store.keys.every(await store.queues()) if not any(f":{what}" in key for what in ("stats:", "wake:", "events"))]
+    left_out = ("stats:", "minutes:", "wake:", "events")
+    keys = [key for key in store.keys.every(await store.queues()) if not any(f":{what}" in key for what in left_out)]
     return sum(size or 0 for size in await store.commands(*(["MEMORY", "USAGE", key, "SAMPLES", 0] for key in keys)))
 
 

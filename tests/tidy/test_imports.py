@@ -22,6 +22,7 @@ LAYERS = (
     {"link", "group_commit"},
     {"store", "inbox"},
     {"views", "fleet", "handle", "actor", "context", "control", "explain", "dead_letters", "schedules", "embedded"},
+    {"events", "jobs", "series"},
     {"client", "worker", "web"},
     {"runtime", "opening"},
     {""},  # angelrt itself: the face that people import

@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from angelrt.keys import OWN_KEYS, QUEUE_KEYS
+from angelrt.keys import OWN_KEYS, PAGE_KEYS, QUEUE_KEYS
 from tests.tidy.project import LUA, VALUE, Literal, Source, literals, read_sources
 
 SPELLS_KEYS = {"angelrt.keys", "_prelude"}  # the prelude reads a queue's name off the key that it was given
 CHANNELS = {("_moves", "ended:"), ("cancel", "asked:")}  # read off a key that was given, since whose news it is stands in the data
-PER_QUEUE = "|".join((*QUEUE_KEYS, "stats", "ended", "asked"))
-WHOLE = "|".join(OWN_KEYS)
+PER_QUEUE = "|".join((*QUEUE_KEYS, "stats", "minutes", "ended", "asked"))
+WHOLE = "|".join((*OWN_KEYS, *PAGE_KEYS))
 KEY = re.compile(rf"\}}:\w|(?:^|[:}}{VALUE}])(?:{PER_QUEUE}):\S|^\S+:(?:{PER_QUEUE}|{WHOLE})$|(?:^|[:{VALUE}])(?:{PER_QUEUE}):$")
 LUA_STRING = re.compile(r"""'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)\"""")
 LUA_COMMENT = re.compile(r"--(?!\[\[).*")

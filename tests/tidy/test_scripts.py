@@ -105,7 +105,7 @@ def keys_problems(name: str, text: str) -> list[str]:
 
 def prelude_problems(text: str, own: Sequence[str], per_queue: Sequence[str]) -> list[str]:
     """Find where the names or numbers of keys on top of the prelude, or of a queue's keys in it, differ from those of angelrt.keys."""
-    expected = (*own, "stats")
+    expected = (*own, "stats", "minute")
     found: list[str] = []
     unpacked, counted = UNPACKED.search(text), COUNTED.search(text)
     if unpacked is None or counted is None:
@@ -205,8 +205,8 @@ for i = 3, #ARGV, 2 do call('HGET', RUNS, ARGV[i]) end
 GOOD_PRELUDE = """\
 -- Pure helpers.
 local JOBS, RUNS,
-  HELD, STATS = unpack(KEYS, 1, 4)
-local OWN_KEYS, QUEUE_KEYS = 4, 2
+  HELD, STATS, MINUTE = unpack(KEYS, 1, 5)
+local OWN_KEYS, QUEUE_KEYS = 5, 2
 
 local function given_queues()
   local queues = {}
@@ -236,9 +236,9 @@ BROKEN_PRELUDES = {
     "other-name": GOOD_PRELUDE.replace("HELD, STATS", "HELDS, STATS"),
     "stats-not-last": GOOD_PRELUDE.replace("HELD, STATS", "STATS, HELD"),
     "left-out": GOOD_PRELUDE.replace("HELD, STATS", "STATS"),
-    "unpacks-too-few": GOOD_PRELUDE.replace("1, 4)", "1, 3)"),
-    "counts-too-few": GOOD_PRELUDE.replace("= 4, 2", "= 3, 2"),
-    "counts-too-many-of-a-queue": GOOD_PRELUDE.replace("= 4, 2", "= 4, 3"),
+    "unpacks-too-few": GOOD_PRELUDE.replace("1, 5)", "1, 4)"),
+    "counts-too-few": GOOD_PRELUDE.replace("= 5, 2", "= 4, 2"),
+    "counts-too-many-of-a-queue": GOOD_PRELUDE.replace("= 5, 2", "= 5, 3"),
     "queue-swapped": GOOD_PRELUDE.replace("ready = KEYS[i], leased", "leased = KEYS[i], ready"),
     "queue-offset": GOOD_PRELUDE.replace("i + 1]", "i + 2]"),
     "no-names": GOOD_PRELUDE.replace("unpack", "select"),

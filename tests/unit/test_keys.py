@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from angelrt import ConfigError
-from angelrt.keys import OWN_KEYS, QUEUE_KEYS, STATS_HOURS, Keys
+from angelrt.keys import OWN_KEYS, PAGE_KEYS, QUEUE_KEYS, STATS_HOURS, STATS_MINUTES, Keys
 
-HOUR_MS = 3_600_000
+HOUR_MS, MINUTE_MS = 3_600_000, 60_000
 
 
 def test_every_key_has_the_hash_tag_of_the_namespace_so_that_one_slot_holds_all() -> None:
     keys = Keys("shop.eu-1")
     every = keys.every(["a", "b"])
     assert all(key.startswith("{shop.eu-1}:") for key in (*every, keys.inbox("x")))
-    assert len(set(every)) == len(every) == len(OWN_KEYS) + STATS_HOURS + 2 * len(QUEUE_KEYS)
+    assert len(set(every)) == len(every) == len(OWN_KEYS) + len(PAGE_KEYS) + STATS_HOURS + STATS_MINUTES + 2 * len(QUEUE_KEYS)
 
 
 def test_the_keys_of_a_queue_come_in_the_order_of_the_scripts() -> None:
@@ -24,10 +24,10 @@ def test_the_keys_of_a_queue_come_in_the_order_of_the_scripts() -> None:
     assert keys.queue("photos/large") == keys.queue("photos/large")
 
 
-def test_the_keys_of_the_partition_come_in_the_order_of_the_scripts_with_the_counters_of_the_hour_last() -> None:
+def test_the_keys_of_the_partition_come_in_the_order_of_the_scripts_with_the_counters_of_hour_and_minute_last() -> None:
     keys = Keys("n")
-    assert keys.own(HOUR_MS) == (*map(keys.key, OWN_KEYS), "{n}:stats:1")
-    assert keys.own(HOUR_MS - 1) == (*map(keys.key, OWN_KEYS), "{n}:stats:0")
+    assert keys.own(HOUR_MS) == (*map(keys.key, OWN_KEYS), "{n}:stats:1", "{n}:minutes:60")
+    assert keys.own(HOUR_MS - 1) == (*map(keys.key, OWN_KEYS), "{n}:stats:0", "{n}:minutes:59")
     assert len(set(OWN_KEYS)) == len(OWN_KEYS)
     assert not set(OWN_KEYS) & set(QUEUE_KEYS)
 
@@ -48,8 +48,9 @@ def test_queues_and_namespaces_never_share_a_key() -> None:
 
 def test_a_queue_cannot_take_the_name_of_a_key_of_the_partition() -> None:
     keys = Keys("n")
-    own = {keys.key(name) for name in OWN_KEYS} | set(keys.every_stats())
-    assert not own & {key for queue in (*OWN_KEYS, "stats", "1", "stats:1") for key in keys.queue(queue)}
+    own = set(keys.every([]))
+    names = (*OWN_KEYS, *PAGE_KEYS, "stats", "1", "stats:1", "minutes:1")
+    assert not own & {key for queue in names for key in keys.queue(queue)}
 
 
 def test_the_counters_are_a_ring_of_hours() -> None:
@@ -59,6 +60,18 @@ def test_the_counters_are_a_ring_of_hours() -> None:
     assert keys.stats(STATS_HOURS * HOUR_MS) == keys.stats(0)
     assert keys.every_stats() == [keys.stats(hour * HOUR_MS) for hour in range(STATS_HOURS)]
     assert STATS_HOURS > 24 + 1  # a day, and the hour that runs
+
+
+def test_the_counters_by_the_minute_are_a_ring_of_more_than_a_day() -> None:
+    keys = Keys("n")
+    assert keys.minute(0) == keys.minute(MINUTE_MS - 0.001) == "{n}:minutes:0"
+    assert keys.minute(STATS_MINUTES * MINUTE_MS) == keys.minute(0) != keys.minute((STATS_MINUTES - 1) * MINUTE_MS)
+    assert STATS_MINUTES > 24 * 60 + 1
+
+
+def test_without_minutes_the_hour_is_named_for_them_and_counted_once() -> None:
+    keys = Keys("n", minutes=False)
+    assert keys.own(HOUR_MS)[-2:] == ("{n}:stats:1", "{n}:stats:1")
 
 
 @pytest.mark.parametrize("namespace", ["a", "angelrt", "a" * 64, "A-1_b.c:d"])

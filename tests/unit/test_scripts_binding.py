@@ -65,8 +65,8 @@ async def test_the_server_compiles_it_and_caches_it_under_its_name(store: Store,
 @every_script
 def test_a_call_names_every_key_of_the_partition_then_those_of_its_queues(script: Script) -> None:
     command = evalsha(KEYS, script, [*KEYS.queue("b"), *KEYS.queue("a")], ["1", ""], 3_600_000)
-    assert command[:3] == ["EVALSHA", script.sha, len(OWN_KEYS) + 1 + 2 * len(QUEUE_KEYS)]
-    assert command[3:] == [*map(KEYS.key, OWN_KEYS), "{n}:stats:1", *KEYS.queue("b"), *KEYS.queue("a"), "1", ""]
+    assert command[:3] == ["EVALSHA", script.sha, len(OWN_KEYS) + 2 + 2 * len(QUEUE_KEYS)]
+    assert command[3:] == [*map(KEYS.key, OWN_KEYS), "{n}:stats:1", "{n}:minutes:60", *KEYS.queue("b"), *KEYS.queue("a"), "1", ""]
 
 
 def test_the_call_with_the_text_differs_in_nothing_else() -> None:

@@ -4,8 +4,8 @@
 
 -- Every script gets the partition's own keys first, in this order, then those of each queue that it may touch.
 local JOBS, RUNS, BLOBS, RESULTS, NOTES, HELD, WATCH, COMPLETED, FAILED, CANCELLED, QUEUES, EVENTS, BEATS, WORKERS,
-  HOLDERS, GATES, GATES_VOID, RULES, CONTROL, UNIQUE, UNIQUE_VOID, SCHEDULES, STATS = unpack(KEYS, 1, 23)
-local OWN_KEYS, QUEUE_KEYS = 23, 8
+  HOLDERS, GATES, GATES_VOID, RULES, CONTROL, UNIQUE, UNIQUE_VOID, SCHEDULES, STATS, MINUTE = unpack(KEYS, 1, 24)
+local OWN_KEYS, QUEUE_KEYS = 24, 8
 
 local call = redis.call
 local EPOCH_MS = 1704067200000 -- 2024-01-01, so that a rank of priority 9 stays below 2^53 until 2093
@@ -16,6 +16,7 @@ local BATCH_MAX, BATCH = 500, '500' -- the most jobs one call examines, as a num
 local HISTORY_MAX = 10
 local STATS_FIELDS_MAX = 20000 -- beyond this, counters of new actors go to one field per queue
 local STATS_TTL_S = 90000      -- 25 h: gone before the ring of 26 hours comes round
+local MINUTE_TTL_S = 88200     -- gone before the ring of 25 hours comes round
 local EVENT_IDS_MAX = 8
 local ACTOR_LANE = 12          -- the length of the name of an actor's lane; no other kind of lane has it
 
@@ -231,20 +232,26 @@ local function count(counts, label, word, by)
   words[word] = (words[word] or 0) + (by or 1)
 end
 
-local function write_counts(key, counts)
-  if not next(counts) then return end
+local function write_counters(key, ttl_s, counts)
   local full = call('HLEN', key) > STATS_FIELDS_MAX
   for label, words in pairs(counts) do
     if full then label = string.gsub(label, '|.*', '|*') end
     for word, by in pairs(words) do call('HINCRBY', key, label .. '|' .. word, by == 1 and '1' or by) end
   end
-  if call('TTL', key) < 0 then call('EXPIRE', key, STATS_TTL_S) end
+  if call('TTL', key) < 0 then call('EXPIRE', key, ttl_s) end
+end
+
+-- Into the hour, and into the minute where those are counted.
+local function write_counts(counts)
+  if not next(counts) then return end
+  write_counters(STATS, STATS_TTL_S, counts)
+  if MINUTE ~= STATS then write_counters(MINUTE, MINUTE_TTL_S, counts) end
 end
 
 local function event(key, entries_max, verb, worker, jobs, ids)
   if entries_max == '' then return end
   call('XADD', key, 'MAXLEN', '~', entries_max, '*', 'v', verb, 'w', worker, 'n', jobs, 'ids',
-    table.concat(ids, ' ', 1, math.min(#ids, EVENT_IDS_MAX)))
+    table.concat(ids, '\0', 1, math.min(#ids, EVENT_IDS_MAX)))
 end
 
 local function has_lanes(queue)

@@ -35,6 +35,6 @@ for i = 4, #ARGV do
   codes[#codes + 1] = cancel(ARGV[i])
   if codes[#codes] > 0 then touched[#touched + 1] = ARGV[i] end
 end
-write_counts(STATS, counts)
+write_counts(counts)
 if #touched > 0 then event(EVENTS, events_max, 'cancel', '-', #touched, touched) end
 return codes

@@ -431,7 +431,7 @@ for index, queue in ipairs(queues) do
   end
   if not queue.is_plain then lines().hand_on(queue) end
 end
-write_counts(STATS, counts)
+write_counts(counts)
 if granted_count > 0 then
   local first_ids = {}
   for i = 1, math.min(granted_count, EVENT_IDS_MAX) do first_ids[i] = reply[REPLY_HEAD + 1 + (i - 1) * JOB_FIELDS] end

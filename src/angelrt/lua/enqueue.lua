@@ -44,6 +44,6 @@ end
 for _, queue in ipairs(queues) do call('ZADD', QUEUES, '0', queue.name) end
 local codes, ids = enqueue_plain()
 if not codes then codes, ids = moves().enqueue(FIRST, #ARGV, queues, now, counts) end
-write_counts(STATS, counts)
+write_counts(counts)
 event(EVENTS, events_max, 'enqueue', '-', #ids, ids)
 return codes

@@ -43,6 +43,6 @@ if #gone == #members and #members < BATCH_MAX then
   call('HDEL', WORKERS, worker)
   call('ZREM', BEATS, worker)
 end
-write_counts(STATS, counts)
+write_counts(counts)
 if #all > 0 then event(EVENTS, events_max, 'expire', worker, #all, all) end
 return given_back

@@ -83,7 +83,7 @@ end
 for at = first + 1, #ARGV, FIELDS do forget_taken_away(ARGV[at]) end
 for _, queue in ipairs(queues) do call('ZADD', QUEUES, '0', queue.name) end
 local codes, ids = moves().enqueue(first, #ARGV, queues, now, counts)
-write_counts(STATS, counts)
+write_counts(counts)
 if #ids > 0 then event(EVENTS, events_max, 'schedule', '-', #ids, ids) end
 if new == '' then
   call('HDEL', SCHEDULES, name)

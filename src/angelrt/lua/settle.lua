@@ -233,7 +233,7 @@ for q, list in pairs(ready) do
   write('ZADD', queues[q].ready, list)
   write_lanes(queues[q], lanes[q] or {})
 end
-write_counts(STATS, counts)
+write_counts(counts)
 if next(seen.changed) then gates().write_states(now) end
 write('ZREM', HELD, held)
 write('ZREM', HOLDERS, holders)

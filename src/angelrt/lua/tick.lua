@@ -11,5 +11,5 @@ move_overdue(queues, now, counts, true)
 for _, queue in ipairs(queues) do
   if not queue.is_plain and #call('ZRANGEBYSCORE', queue.opens, 0, now, 'LIMIT', '0', '1') > 0 then wake(queue) end
 end
-write_counts(STATS, counts)
+write_counts(counts)
 return { string.format('%.3f', now), integer(next_due(queues, now)) }
