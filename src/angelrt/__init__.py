@@ -4,6 +4,8 @@ Start at `runtime.py` and follow a job: send -> store -> claim -> run -> settle.
 """
 
 from .actor import Actor, Actors, AsyncActor, Message, RemoteActor, SyncActor
+from .alerts_rules import AlertRule, BacklogAge, FailureRate, NoWorker, PickupP99, QuotaUsed
+from .alerts_sinks import LogSink, Notice, Webhook
 from .config import Keep, Retention
 from .context import Context, CurrentJob, Middleware
 from .control import Pause, Rule
@@ -32,6 +34,7 @@ from .job import Explanation, JobInfo, Reason, Status, WorkerInfo
 from .jobs import JobPage
 from .limits import Concurrency, RateLimit
 from .queue import Queue
+from .redaction_marks import Secret
 from .retry import Fail, Retry, RetryPolicy, Snooze
 from .runtime import Runtime
 from .schedules import ScheduleInfo
@@ -42,8 +45,10 @@ from .unique import Unique
 __all__ = [
     "Actor",
     "Actors",
+    "AlertRule",
     "AngelError",
     "AsyncActor",
+    "BacklogAge",
     "Concurrency",
     "ConfigError",
     "Context",
@@ -55,6 +60,7 @@ __all__ = [
     "Event",
     "Explanation",
     "Fail",
+    "FailureRate",
     "InvalidArguments",
     "InvalidOptions",
     "Job",
@@ -64,13 +70,18 @@ __all__ = [
     "JobNotFound",
     "JobPage",
     "Keep",
+    "LogSink",
     "Message",
     "Middleware",
     "Minute",
+    "NoWorker",
     "NotReplicated",
+    "Notice",
     "Pause",
     "PayloadTooLarge",
+    "PickupP99",
     "Queue",
+    "QuotaUsed",
     "RateLimit",
     "Reason",
     "RedisFull",
@@ -86,10 +97,12 @@ __all__ = [
     "Runtime",
     "RuntimeNotOpen",
     "ScheduleInfo",
+    "Secret",
     "Snooze",
     "Stats",
     "Status",
     "SyncActor",
     "Unique",
+    "Webhook",
     "WorkerInfo",
 ]

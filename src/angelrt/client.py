@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .actor import Actor, Message, SendOptions
     from .queue import Queue
+    from .tracing import Tracing
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,6 +58,8 @@ class RunSync(Protocol):
 
 class Client:
     """Sends messages in group commits and waits for outcomes over one subscription."""
+
+    tracing: Tracing | None = None
 
     def __init__(self, store: Store, run_sync: RunSync, queues: Mapping[str, Queue] | None = None) -> None:
         """Take over the store of an open runtime; `run_sync` runs a coroutine on the runtime's loop from another thread."""
@@ -181,6 +184,8 @@ class Client:
             when = _when(options)
             meta |= {key: value for key, value in (("a", options.attempts), ("t", options.timeout_s)) if value is not None}
             flow = [*flow, *self._own_flow(options)]
+        if self.tracing is not None:
+            meta |= self.tracing.carried(actor, queue)
         if options.id is not None:
             meta["e"] = time.time_ns() // 1_000_000
             nonce = write_number(secrets.randbits(24), NONCE_CHARS)

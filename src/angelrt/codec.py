@@ -6,7 +6,7 @@ import inspect
 import typing
 from functools import cached_property
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Final, NotRequired, Required, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, Required, cast, get_args, get_origin
 
 import orjson
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError, with_config
@@ -99,8 +99,20 @@ class ValueCodec:
             raise PayloadTooLarge(message)
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON schema of the annotation."""
-        return self._adapter.json_schema()
+        """Return the JSON schema of the annotation. Raises ConfigError for one that has none."""
+        return self.schemas()[0]
+
+    def schemas(self) -> list[dict[str, Any]]:
+        """Return the schema of what is sent, and those of what is stored: under aliases or not, as validated or as serialized.
+
+        Raises ConfigError for an annotation that has none.
+        """
+        modes: tuple[Literal["validation", "serialization"], ...] = ("validation", "serialization")
+        try:
+            return [self._adapter.json_schema(by_alias=by_alias, mode=mode) for by_alias in (True, False) for mode in modes]
+        except PydanticUserError as error:
+            message = f"{self.what}: the annotation has no JSON schema: {str(error).splitlines()[0]}"
+            raise ConfigError(message) from error
 
     def _check_round_trip(self, checked: Any, encoded: bytes) -> None:
         try:
@@ -194,8 +206,12 @@ class Signature:
         return cast("dict[str, Any]", self._arguments.decode(encoded))
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON schema of the arguments."""
+        """Return the JSON schema of the arguments. Raises ConfigError for annotations that have none."""
         return self._arguments.schema()
+
+    def schemas(self) -> list[dict[str, Any]]:
+        """Return every schema of the arguments; see `ValueCodec.schemas`. Raises ConfigError."""
+        return self._arguments.schemas()
 
     def decode_result(self, encoded: bytes) -> Any:
         """Return a result. Raises ResultDecodeError when it does not fit the return annotation."""

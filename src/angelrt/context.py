@@ -105,6 +105,11 @@ def _clean(text: str) -> str:
 _current: ContextVar[Context[Any] | None] = ContextVar("angelrt_context", default=None)
 
 
+def running() -> Context[Any] | None:
+    """Return the context of the run that calls; None outside an actor that a worker runs."""
+    return _current.get()
+
+
 def enter(context: Context[Any]) -> None:
     """Make a context current in the task or thread that calls."""
     _current.set(context)

@@ -21,12 +21,15 @@ LINE = 100
 
 async def stats(store: Store) -> figures.Stats:
     """Return the counters of the last day added up, and how many jobs wait where."""
-    queues = await store.queues()
     hours = await store.commands(*[["HGETALL", key] for key in store.keys.every_stats()])
     sums = figures.add_up(dict(zip(flat[::2], flat[1::2], strict=True)) for flat in hours)
-    depths = [await _depth(store, queue) for queue in queues]
     actors = [figures.figures(queue, actor, counts) for (queue, actor), counts in sorted(sums.items())]
-    return figures.Stats(hours=HOURS, total=figures.total(sums), actors=actors, queues=depths)
+    return figures.Stats(hours=HOURS, total=figures.total(sums), actors=actors, queues=await depths(store))
+
+
+async def depths(store: Store) -> list[figures.QueueDepth]:
+    """Return how many jobs wait where, by queue."""
+    return [await _depth(store, queue) for queue in await store.queues()]
 
 
 async def _depth(store: Store, queue: str) -> figures.QueueDepth:

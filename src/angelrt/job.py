@@ -92,7 +92,8 @@ def rank_ready_ms(rank: float) -> float:
 class Record(NamedTuple):
     """The envelope of a job, written once: `actor NUL nonce [meta] NUL arguments`; no arguments means that they are in `blobs`.
 
-    Meta holds only what differs from the defaults: `p` priority, `a` attempts, `t` timeout_s, `e` enqueued_ms of an id that carries none.
+    Meta holds only what differs from the defaults: `p` priority, `a` attempts, `t` timeout_s, `e` enqueued_ms of an id that carries
+    none, `w` and `s` the traceparent and tracestate of the trace that the job belongs to.
     """
 
     actor: str

@@ -26,8 +26,8 @@ OWN_KEYS = (
 )
 """The keys of a partition beside those of its queues and the hours of its counters, in the order in which every script takes them."""
 
-PAGE_KEYS = ("audit", "alerts", "alerts_history")
-"""The keys that no script takes: what was done by hand, alerts that fire, and those that did."""
+PAGE_KEYS = ("audit", "alerts", "alerts_history", "totals")
+"""The keys that no script takes: what was done by hand, alerts that fire and those that did, and counters of all hours that are over."""
 
 STATS_HOURS = 26
 """Length of the ring of hourly counters: a day, the hour that runs, and one to be written while it expires."""

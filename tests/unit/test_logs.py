@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import io
 import json
 import logging
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from angelrt import logs
+from angelrt import Context, CurrentJob, RetryPolicy, Runtime, logs
+from angelrt.context import enter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -109,3 +112,86 @@ def test_the_library_never_configures_logging() -> None:
     answer = subprocess.run([sys.executable, "-c", LIBRARY], check=True, capture_output=True, text=True)
     assert answer.stdout == f"[] {logging.WARNING}\n"
     assert answer.stderr == ""
+
+
+# -- what a run logs ---------------------------------------------------------------------------------------------------------------
+
+
+class Kept(logging.Handler):
+    """Keeps the lines of loggers below `app`, as the JSON format writes them."""
+
+    def __init__(self) -> None:
+        """Take the fields of jobs."""
+        super().__init__()
+        self.lines: list[dict[str, Any]] = []
+        self.addFilter(logs.JobFields())
+        self.setFormatter(logs.JsonFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self.lines.append(json.loads(self.format(record)))
+
+
+@pytest.fixture
+def kept() -> Generator[Kept]:
+    """What the application logs, with its fields."""
+    handler, logger = Kept(), logging.getLogger("app")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def fields_of(line: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the fields of a job."""
+    return tuple(line.get(name) for name in logs.JOB_FIELDS)
+
+
+async def test_what_a_run_logs_names_its_job(server_url: str, namespace: str, kept: Kept) -> None:
+    log = logging.getLogger("app.shop")
+    rt = Runtime(server_url, namespace=namespace)
+
+    @rt.actor(queue="loop", name="in_loop", retry=RetryPolicy(attempts=2, base=0))
+    async def in_loop() -> None:
+        log.warning("by the actor")
+        await asyncio.create_task(deeper())
+        if Context.current().attempt == 1:
+            raise LookupError("again")
+
+    async def deeper() -> None:
+        log.warning("by a task of its own")
+
+    @rt.thread_actor(queue="threads", name="in_thread")
+    def in_thread() -> None:
+        log.warning("in a thread")
+
+    log.warning("before")
+    async with rt, rt.worker():
+        first, second = await in_loop.send(), await in_thread.send()
+        await first.result(20)
+        await second.result(20)
+        log.warning("after")
+        store = rt.client().store
+    assert [fields_of(line) for line in kept.lines if line["message"] in ("before", "after")] == [(None,) * 4] * 2
+    by_actor = [fields_of(line) for line in kept.lines if line["message"] == "by the actor"]
+    assert by_actor == [(first.id, "in_loop", "loop", attempt) for attempt in (1, 2)]
+    assert [fields_of(line) for line in kept.lines if line["message"] == "by a task of its own"] == by_actor
+    assert [fields_of(line) for line in kept.lines if line["message"] == "in a thread"] == [(second.id, "in_thread", "threads", 1)]
+    async with rt:
+        await rt.client().store.command("UNLINK", *store.keys.every(["loop", "threads"]))
+
+
+def test_fields_that_a_line_brings_stay_as_they_are() -> None:
+    def logs_itself() -> None:
+        enter(Context(CurrentJob("its-job", "its-actor", "its-queue"), 3, None))
+        record = logging.makeLogRecord({"msg": "x", "job_id": "another", "queue": "of the shop"})
+        assert logs.JobFields().filter(record)
+        assert fields_of(vars(record)) == ("another", "its-actor", "of the shop", 3)
+
+    contextvars.copy_context().run(logs_itself)
+
+
+def test_the_log_of_the_command_line_has_the_fields() -> None:
+    with bare_root() as root:
+        logs.configure("info", "json")
+        [handler] = root.handlers
+        assert [type(found) for found in handler.filters] == [logs.JobFields]

@@ -88,8 +88,7 @@ class Worker:
         self._lease_ms = lease_ms
         self._started_s = time.time()
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopped = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._stopped, self._hurry = asyncio.Event(), asyncio.Event()
         self._settle = SettleLoop(client.store, self.id, self.running)
         self._due = DueLoop(client.store, self.queues)
         self._deadlines = DeadlineLoop(self.running)
@@ -104,6 +103,7 @@ class Worker:
             base=contextvars.copy_context(),
             rebuild=rebuild,
             gates_of=self._gates_of if any(actor.definition.limits for actor in actors.values()) or client.queues else None,
+            tracing=client.tracing,
         )
         self._schedules = ScheduleLoop(client, actors, self.queues, schedules)
         self._claim = ClaimLoop(

@@ -135,7 +135,7 @@ class ClaimLoop:
         arguments = record.arguments or blobs.get(job_id) or b""
         return Run(
             job_id, queue, token, actor, arguments, attempts, attempts_max, timeout_s, rank_ready_ms(float(delivery.rank)), now_ms, now_s,
-            flow, deaths_of(flow) if flow != "-" else 0, process_deaths_of(history) if history else 0,
+            flow, deaths_of(flow) if flow != "-" else 0, process_deaths_of(history) if history else 0, record.meta,
         )  # fmt: skip
 
     def _name_missing(self, parked: Sequence[str]) -> None:

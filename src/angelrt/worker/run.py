@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..actor import Message
     from ..store import NewJob
+    from ..tracing import Tracing
     from .running import Run, Running
 
 log = logging.getLogger("angelrt.worker")
@@ -56,6 +57,7 @@ class Runner:
         base: contextvars.Context,
         rebuild: Callable[[tuple[str, bytes, Any]], Message[Any]],
         gates_of: Callable[[Run], list[str]] | None,
+        tracing: Tracing | None,
     ) -> None:
         """Keep the collaborators.
 
@@ -76,6 +78,7 @@ class Runner:
         self._base = base
         self._rebuild = rebuild
         self._gates_of = gates_of
+        self._tracing = tracing
         self._starts = False
 
     def start(self, run: Run) -> None:
@@ -158,6 +161,8 @@ class Runner:
             self._ended(run)
         if context.done is not None or context.lines:
             self._put(note(run, context))
+        if run.span is not None:
+            run.span.end(verdict)
         self._conclude(run, verdict)
 
     def _conclude(self, run: Run, verdict: Verdict | None) -> None:
@@ -192,6 +197,8 @@ class Runner:
             run.begin()
             context.deadline_ms = run.started_ms + run.timeout_s * 1000
             self._begun(run)
+            if self._tracing is not None:
+                run.span = self._tracing.begun(run)
             if run.actor.definition.kind == "process" and not self._middleware:
                 return await self._in_process(run, context)
             return await self._in_worker(run, context)

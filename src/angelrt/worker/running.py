@@ -6,12 +6,15 @@ import asyncio
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..actor import Actor
     from ..context import Context
+    from ..tracing import RunSpan
 
 
 AHEAD_S: Final = 0.005
@@ -41,11 +44,14 @@ class Run:
     """In how many deaths of workers in a row the job ran."""
     process_deaths: int = 0
     """How many of its runs in a row ended with the death of their own process."""
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """That of the job's record."""
     deadline_s: float = math.inf
     begun: bool = False
     hangs: bool = False
     task: asyncio.Task[None] | None = None
     context: Context[Any] | None = None
+    span: RunSpan | None = None
     why_cancelled: str = ""
 
     @property
