@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from . import cli_control, cli_failed, cli_schedules, logs, tables
+from . import cli_control, cli_failed, cli_schedules, cli_watch, cli_web, logs, tables
 from .cli_options import Json, Namespace, Url, out, print_json, run
 from .config import NAMESPACE_DEFAULT, URL_VARIABLE
 from .errors import AngelError, ConfigError, InvalidOptions
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="angelrt: actors and jobs on Redis.")
 app.add_typer(cli_control.app)
+app.add_typer(cli_watch.app)
 app.add_typer(cli_failed.app, name="failed")
 app.add_typer(cli_schedules.app, name="schedules")
 
@@ -234,3 +235,6 @@ def _check_logging(level: str, form: str) -> None:
 
 def _quoted(word: str) -> str:
     return f"'{word}'" if " " in word else word
+
+
+cli_web.register(app, load)

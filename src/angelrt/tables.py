@@ -27,7 +27,7 @@ LEVEL_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 def error(reason: Exception) -> None:
     """Show an error as its text."""
-    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(reason)), soft_wrap=True)
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), plain(str(reason))), soft_wrap=True)
 
 
 def explanation(console: Console, found: Explanation) -> None:
@@ -35,7 +35,7 @@ def explanation(console: Console, found: Explanation) -> None:
     where = f" in queue {found.queue}" if found.queue else ""
     console.print(f"Job {found.id} of actor {found.actor}{where} is {found.status}:", highlight=False)
     for reason in found.reasons:
-        console.print(f"  - {reason.text}", highlight=False, soft_wrap=True, markup=False)
+        console.print(plain(f"  - {reason.text}"), soft_wrap=True)
     if found.expected_at:
         console.print(f"Expected to begin: {found.expected_at:%Y-%m-%d %H:%M:%S} UTC", highlight=False)
 
@@ -65,27 +65,29 @@ def banner(rt: Runtime[Any], worker: Worker) -> str:
 
 def stats(console: Console, found: Stats, workers: Iterable[WorkerInfo]) -> None:
     """Show the figures of the fleet."""
-    rate = _percent(found.completion_rate)
+    rate = in_percent(found.completion_rate)
     ended = f"{found.total.completed:,} completed, {found.total.failed:,} failed (completion rate {rate})"
-    console.print(f"Last {found.hours} hours: {ended}; pickup p50 {_ms(found.pickup_p50_ms)}, p99 {_ms(found.pickup_p99_ms)}")
+    console.print(f"Last {found.hours} hours: {ended}; pickup p50 {in_ms(found.pickup_p50_ms)}, p99 {in_ms(found.pickup_p99_ms)}")
     if not found.actors:
         console.print("No job has been sent to this namespace yet.")
     else:
         _actors(console, found.actors)
-    depths = _table("Waiting now", "queue", *_right("ready", "delayed", "running", "in lanes", "oldest ready"))
+    depths = new_table("Waiting now", "queue", *right_aligned("ready", "delayed", "running", "in lanes", "oldest ready"))
     for one in found.queues:
-        depths.add_row(one.queue, *(f"{number:,}" for number in (one.ready, one.delayed, one.leased, one.lanes)), _ms(one.oldest_ready_ms))
+        depths.add_row(
+            one.queue, *(f"{number:,}" for number in (one.ready, one.delayed, one.leased, one.lanes)), in_ms(one.oldest_ready_ms)
+        )
     if found.queues:
         console.print(depths)
     _workers(console, list(workers))
 
 
 def _actors(console: Console, actors: Iterable[Figures]) -> None:
-    columns = _right("sent", "completed", "failed", "retried", "lost", "pickup ms", "run ms")
-    table = _table("Actors (times as p50 / p99)", "queue", "actor", *columns)
+    columns = right_aligned("sent", "completed", "failed", "retried", "lost", "pickup ms", "run ms")
+    table = new_table("Actors (times as p50 / p99)", "queue", "actor", *columns)
     for one in actors:
         numbers = (one.sent, one.completed, one.failed, one.retried, one.lost)
-        pickup, run = _pair(one.pickup_p50_ms, one.pickup_p99_ms), _pair(one.run_p50_ms, one.run_p99_ms)
+        pickup, run = in_pair(one.pickup_p50_ms, one.pickup_p99_ms), in_pair(one.run_p50_ms, one.run_p99_ms)
         table.add_row(one.queue, one.actor, *(f"{number:,}" for number in numbers), pickup, run)
     console.print(table)
 
@@ -103,11 +105,18 @@ def _workers(console: Console, workers: list[WorkerInfo]) -> None:
         console.print("No worker is running.")
         return
     table = Table(
-        "worker", "status", "queues", *_right("running", "done", "average"), "host", "last beat", title="Workers", title_justify="left"
+        "worker",
+        "status",
+        "queues",
+        *right_aligned("running", "done", "average"),
+        "host",
+        "last beat",
+        title="Workers",
+        title_justify="left",
     )
     for one in workers:
         status = Text(_status(one), style=LEVEL_STYLES["error"] if one.status == "error" else "")
-        average = _ms(one.average_processing_time if one.jobs_processed else None)
+        average = in_ms(one.average_processing_time if one.jobs_processed else None)
         running = f"{one.running}/{one.concurrency}"
         table.add_row(
             one.id,
@@ -117,7 +126,7 @@ def _workers(console: Console, workers: list[WorkerInfo]) -> None:
             f"{one.jobs_processed:,}",
             average,
             f"{one.host}:{one.pid}",
-            _time(one.last_heartbeat),
+            local_time(one.last_heartbeat),
         )
     console.print(table)
 
@@ -134,32 +143,37 @@ def job(console: Console, info: JobInfo) -> None:
         ("queue", info.queue),
         ("priority", str(info.priority)),
         ("attempts", f"{info.attempts} (delivered {info.deliveries} times)"),
-        ("created", _time(info.created_at)),
-        ("due", _time(info.due_at)),
-        ("started", _time(info.processed_at)),
-        ("ended", _time(info.completed_at)),
+        ("created", local_time(info.created_at)),
+        ("due", local_time(info.due_at)),
+        ("started", local_time(info.processed_at)),
+        ("ended", local_time(info.completed_at)),
         ("worker", info.worker),
         ("payload", str(info.payload)),
     ]
     if info.progress:
         rows.append(("progress", f"{'' if info.progress.done is None else f'{info.progress.done:.0%} '}{info.progress.message}"))
         rows += [("log", line) for line in info.progress.log]
-    rows += [("earlier run", f"{_time(run.started_at)} to {_time(run.ended_at)} on {run.worker}: {run.ended_as}") for run in info.timeline]
+    rows += [
+        ("earlier run", f"{local_time(run.started_at)} to {local_time(run.ended_at)} on {run.worker}: {run.ended_as}")
+        for run in info.timeline
+    ]
     if info.error:
         rows += [("error", f"{info.error.type}: {info.error.message}"), ("traceback", info.error.traceback)]
     for name, value in rows:
         if value:
-            table.add_row(name, Text(value))
+            table.add_row(name, plain(value))
     console.print(table)
 
 
 def dead_letters(console: Console, page: DeadLetterPage) -> None:
     """Show a page of jobs that failed."""
-    table = _table(f"Failed jobs: {len(page.letters):,} of {page.total:,}", "failed", "job", "queue", "actor", *_right("attempts"), "error")
+    table = new_table(
+        f"Failed jobs: {len(page.letters):,} of {page.total:,}", "failed", "job", "queue", "actor", *right_aligned("attempts"), "error"
+    )
     for one in page.letters:
         lines = one.error.message.splitlines() or [""]
         table.add_row(
-            _time(one.failed_at), Text(one.id), one.queue, one.actor, str(one.attempts), Text(f"{one.error.type}: {lines[0]}")
+            local_time(one.failed_at), Text(one.id), one.queue, one.actor, str(one.attempts), plain(f"{one.error.type}: {lines[0]}")
         )  # fmt: skip
     console.print(table)
     if page.before:
@@ -174,24 +188,33 @@ def findings(console: Console, found: Iterable[Finding]) -> None:
             console.print(Text(f"{'':20}remedy: {one.remedy}"), soft_wrap=True)
 
 
-def _table(title: str, *columns: str | Column) -> Table:
+def plain(text: str) -> Text:
+    """Return text of a stranger as it is; what would steer the terminal is written out."""
+    return Text("".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text))
+
+
+def new_table(title: str, *columns: str | Column) -> Table:
+    """Return a table without rows."""
     return Table(*columns, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _right(*names: str) -> tuple[Column, ...]:
+def right_aligned(*names: str) -> tuple[Column, ...]:
+    """Return columns of numbers."""
     return tuple(Column(name, justify="right") for name in names)
 
 
-def _pair(p50: float | None, p99: float | None) -> str:
+def in_pair(p50: float | None, p99: float | None) -> str:
+    """Return two times in milliseconds."""
     return "-" if p50 is None or p99 is None else f"{p50:,.1f} / {p99:,.1f}"
 
 
-def _percent(share: float | None) -> str:
+def in_percent(share: float | None) -> str:
     """Return a share rounded down, so that 100% means all."""
     return "-" if share is None else f"{math.floor(share * 10_000) / 100:.2f}%"
 
 
-def _ms(value: float | None) -> str:
+def in_ms(value: float | None) -> str:
+    """Return milliseconds with their unit, long times in seconds."""
     if value is None:
         return "-"
     if value < 100:  # noqa: PLR2004 - three digits
@@ -199,5 +222,6 @@ def _ms(value: float | None) -> str:
     return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:,.0f} s"  # noqa: PLR2004 - three digits
 
 
-def _time(value: datetime | None) -> str:
+def local_time(value: datetime | None) -> str:
+    """Return a time in the terminal's zone."""
     return value.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if value else ""

@@ -1,0 +1,129 @@
+"""Events as a stream of server-sent events: resumable, bounded in number and in time, and ended when the client goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import anyio
+from pydantic import Field
+from starlette.responses import Response, StreamingResponse
+
+from ..errors import RedisFull, RedisRefused, RedisUnavailable
+from ..events import EVENT_ID
+from .call import Call, Query
+from .errors import RETRY_AFTER_S, Fault, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from starlette.types import Receive, Scope, Send
+
+    from ..events import Event
+    from ..runtime import Runtime
+    from .call import Site
+
+STREAMS_MAX: Final = 100
+"""Streams at a time in one process; each has a connection to Redis."""
+STREAM_MAX_S: Final = 3600.0
+"""After so long the client is sent away, and comes back with the id of its last event."""
+UNREAD_S: Final = 60.0
+"""So much longer a client is borne with that does not read what it asked for."""
+BEAT_S: Final = 15.0
+AGAIN_MS: Final = 2000
+AWAY: Final = (RedisUnavailable, RedisRefused, RedisFull)
+MEDIA: Final = "text/event-stream"
+
+
+class EventsQuery(Query):
+    """Where to begin, for programs that have no Last-Event-ID: the id of an event, or 0 for the oldest that is kept."""
+
+    after: Annotated[str | None, Field(max_length=40)] = None
+
+
+def check_after(call: Call) -> str:
+    """Return where the stream begins. Raises Refused for what is no event's id."""
+    query: EventsQuery = call.query
+    header = call.request.headers.get("last-event-id")
+    after = header or query.after or "$"
+    if after not in ("0", "$") and not EVENT_ID.fullmatch(after):
+        name = "Last-Event-ID" if header else "after"
+        message = f"{name} is the id of an event, as 1700000000000-0"
+        raise Refused(422, "InvalidOptions", message, [Fault(field=name, message=message)])
+    return after
+
+
+async def events(call: Call) -> Response:
+    """Answer with the stream."""
+    after, site = check_after(call), call.site
+    call.rt.client()
+    if call.request.method == "HEAD":
+        return Response(media_type=MEDIA)
+    if len(site.streams) >= STREAMS_MAX:
+        message = f"{STREAMS_MAX} streams are open: close some, or try again later"
+        raise Refused(503, "TooManyStreams", message, headers={"Retry-After": RETRY_AFTER_S})
+    return _Stream(site, after)
+
+
+class _Stream(StreamingResponse):
+    """The stream of one client; it is counted while it lasts."""
+
+    def __init__(self, site: Site, after: str) -> None:
+        self._site, self._end = site, site.new_end(site.streams)
+        self._text = written(site.rt, after, self._end)
+        super().__init__(self._text, media_type=MEDIA, headers={"X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        later = asyncio.get_running_loop().call_later(STREAM_MAX_S, self._end.set)
+        try:
+            with anyio.move_on_after(STREAM_MAX_S + UNREAD_S):
+                await super().__call__(scope, receive, send)
+        finally:
+            later.cancel()
+            self._site.streams.discard(self._end)
+            with anyio.CancelScope(shield=True):
+                await self._text.aclose()
+
+
+async def written(rt: Runtime[Any], after: str, end: asyncio.Event, *, beat_s: float = BEAT_S) -> AsyncGenerator[bytes]:
+    """Yield the stream's text until its end. While Redis is away it says so as an event `unavailable`, and goes on where it was."""
+    yield b"retry: %d\n\n" % AGAIN_MS
+    last = after
+    while not end.is_set():
+        try:
+            async with aclosing(_with_beats(rt.events(last), end, beat_s)) as found:
+                async for event in found:
+                    if event is None:
+                        yield b": beat\n\n"
+                    else:
+                        last = event.id
+                        yield b"id: %b\ndata: %b\n\n" % (event.id.encode(), event.to_json())
+        except AWAY:
+            yield b'event: unavailable\ndata: {"message": "Redis does not answer; this stream goes on when it does"}\n\n'
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(end.wait(), AGAIN_MS / 1000)
+
+
+async def _with_beats(events: AsyncGenerator[Event], end: asyncio.Event, beat_s: float) -> AsyncGenerator[Event | None]:
+    """Yield events until the end, and None when none has come for a while."""
+    coming: asyncio.Future[Event] | None = None
+    ending = asyncio.ensure_future(end.wait())
+    try:
+        while not end.is_set():
+            coming = coming or asyncio.ensure_future(anext(events))
+            either: list[asyncio.Future[Any]] = [coming, ending]
+            await asyncio.wait(either, timeout=beat_s, return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                event, coming = coming.result(), None
+                yield event
+            elif not end.is_set():
+                yield None
+    finally:
+        ending.cancel()
+        with anyio.CancelScope(shield=True):  # the connection is closed, though the client's going cancels all that waits
+            if coming is not None:
+                coming.cancel()
+                await asyncio.wait([coming])
+            await events.aclose()
