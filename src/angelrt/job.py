@@ -164,7 +164,9 @@ STATUS_OF_STATE: Final = {
 class View(BaseModel):
     """The base of what is shown outside: snake_case in Python, camelCase in JSON."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, json_schema_serialization_defaults_required=True
+    )
 
     def to_json(self) -> bytes:
         """Return JSON with camelCase names."""
