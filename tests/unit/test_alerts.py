@@ -14,7 +14,7 @@ from angelrt import alerts as watching
 from angelrt.alerts import AlertRule, BacklogAge, LogSink, Notice, Reading, SinkError, evaluate, evaluate_forever, overview
 from angelrt.alerts_state import AlertState
 from angelrt.job import at_ms
-from tests.scripts.partition import START_MS, examined
+from tests.scripts.partition import START_MS
 from tests.worker.waiting import until, until_true
 
 if TYPE_CHECKING:
@@ -80,13 +80,6 @@ class Sink:
     def states(self) -> list[str]:
         """What it was told, in order."""
         return [notice.state for notice in self.taken]
-
-
-@pytest.fixture
-async def part(server_url: str, namespace: str) -> AsyncIterator[Partition]:
-    """The namespace from the side of a worker, whose clock the test moves."""
-    async with examined(server_url, namespace) as partition:
-        yield partition
 
 
 @pytest.fixture

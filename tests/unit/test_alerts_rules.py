@@ -12,7 +12,7 @@ from angelrt.alerts import AlertRule, BacklogAge, FailureRate, LogSink, NoWorker
 from angelrt.alerts_look import Look
 from angelrt.stats import pickup_word
 from tests.scripts.gated import KEYED, LATEST_MS, RATED, SLICE_MS, WINDOW_MS, declare, gate, held, rate, rated, set_limit
-from tests.scripts.partition import examined, job, verdict
+from tests.scripts.partition import job, verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from tests.scripts.partition import Partition
 
 MINUTE_MS = 60_000
-
-
-@pytest.fixture
-async def part(server_url: str, namespace: str) -> AsyncIterator[Partition]:
-    """The namespace from the side of a worker; examined and removed afterwards."""
-    async with examined(server_url, namespace) as partition:
-        yield partition
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from angelrt import (
 )
 from angelrt.job import at_ms, read_record
 from angelrt.limits import quoted
-from tests.scripts.partition import START_MS, examined, job, verdict
+from tests.scripts.partition import START_MS, job, verdict
 from tests.state import read_state
 
 if TYPE_CHECKING:
@@ -48,13 +48,6 @@ async def thumbnail(path: str, size: int = 256, day: datetime | None = None) -> 
 @actors.actor(name="limited", queue="q", limits=[Concurrency(1, per="customer")], unique=Unique("customer"))
 async def limited(customer: str) -> None:
     """Have a gate and a key."""
-
-
-@pytest.fixture
-async def part(server_url: str, namespace: str) -> AsyncIterator[Partition]:
-    """The namespace from the side of a worker; examined and removed afterwards."""
-    async with examined(server_url, namespace) as partition:
-        yield partition
 
 
 @pytest.fixture

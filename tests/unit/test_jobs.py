@@ -14,20 +14,13 @@ from angelrt import InvalidOptions, Runtime
 from angelrt.job import at_ms, write_record
 from angelrt.jobs import LOOK_MAX
 from tests.scripts.gated import declare, gate, held
-from tests.scripts.partition import examined, job, on_a_partition, verdict
+from tests.scripts.partition import job, on_a_partition, verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from angelrt.store import NewJob
     from tests.scripts.partition import Partition
-
-
-@pytest.fixture
-async def part(server_url: str, namespace: str) -> AsyncIterator[Partition]:
-    """The namespace from the side of a worker; examined and removed afterwards."""
-    async with examined(server_url, namespace) as partition:
-        yield partition
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from angelrt import InvalidOptions, Runtime
 from angelrt.job import at_ms
-from tests.scripts.partition import examined, job, verdict
+from tests.scripts.partition import job, verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from tests.scripts.partition import Partition
 
 MINUTE_MS = 60_000
-
-
-@pytest.fixture
-async def part(server_url: str, namespace: str) -> AsyncIterator[Partition]:
-    """The namespace from the side of a worker; examined and removed afterwards."""
-    async with examined(server_url, namespace) as partition:
-        yield partition
 
 
 @pytest.fixture
