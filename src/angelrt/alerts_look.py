@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from .keys import MINUTE_MS
-from .stats import Figures, add_up, figures
+from .series import read_minutes, summed
 
 if TYPE_CHECKING:
     from .job import WorkerInfo
     from .runtime import Runtime
-    from .stats import Stats
+    from .series import Sums
+    from .stats import Figures, Stats
 
 SLICES: Final = 64
 """A rate's window is counted in so many slices; see _gates.lua."""
@@ -28,7 +27,7 @@ class Look:
         """Take an open runtime; nothing is read yet."""
         self._rt = rt
         self._store = rt.client().store
-        self._sums: dict[int, dict[tuple[str, str], Counter[str]]] = {}
+        self._minutes: list[tuple[int, Sums]] = []
         self._stats: Stats | None = None
         self._workers: list[WorkerInfo] | None = None
 
@@ -51,17 +50,13 @@ class Look:
 
     async def figures(self, minutes: int, queue: str | None = None, actor: str | None = None) -> Figures:
         """Return the figures of the last minutes together, the one that runs included, over the whole fleet or a part."""
-        if minutes not in self._sums:
-            last = int(self._store.server_ms() // MINUTE_MS)
-            times_ms = [minute * MINUTE_MS for minute in range(last - minutes + 1, last + 1)]
-            found = await self._store.commands(*(["HGETALL", self._store.keys.minute(ms)] for ms in times_ms))
-            self._sums[minutes] = add_up(dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found)
-        wanted = (
-            counts
-            for (of_queue, of_actor), counts in self._sums[minutes].items()
-            if queue in (None, of_queue) and actor in (None, of_actor)
-        )
-        return figures(queue or "*", actor or "*", sum(wanted, Counter[str]()))
+        return summed((sums for _, sums in await self.minutes(minutes)), queue, actor)
+
+    async def minutes(self, minutes: int) -> list[tuple[int, Sums]]:
+        """Return what `read_minutes` says of the last minutes."""
+        if len(self._minutes) < minutes:
+            self._minutes = await read_minutes(self._store, minutes)
+        return self._minutes[-minutes:]
 
     async def quota_used(self, rule: str, gate: str) -> float | None:
         """Return the share of a limit that is taken at one gate; None for a rule that no worker has declared."""

@@ -19,6 +19,7 @@ from .errors import AngelError, ConfigError, InvalidArguments, PayloadTooLarge, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+SchemaMode = Literal["validation", "serialization"]
 SURE: Final = (str, bool, NoneType)
 """Types whose values always come back equal from JSON, so that the check at `send` can be left out."""
 PLAIN: Final = (*SURE, int)
@@ -100,16 +101,19 @@ class ValueCodec:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of the annotation. Raises ConfigError for one that has none."""
-        return self.schemas()[0]
+        return self._schema("validation", by_alias=True)
 
     def schemas(self) -> list[dict[str, Any]]:
         """Return the schema of what is sent, and those of what is stored: under aliases or not, as validated or as serialized.
 
         Raises ConfigError for an annotation that has none.
         """
-        modes: tuple[Literal["validation", "serialization"], ...] = ("validation", "serialization")
+        modes: tuple[SchemaMode, ...] = ("validation", "serialization")
+        return [self._schema(mode, by_alias=by_alias) for by_alias in (True, False) for mode in modes]
+
+    def _schema(self, mode: SchemaMode, *, by_alias: bool) -> dict[str, Any]:
         try:
-            return [self._adapter.json_schema(by_alias=by_alias, mode=mode) for by_alias in (True, False) for mode in modes]
+            return self._adapter.json_schema(by_alias=by_alias, mode=mode)
         except PydanticUserError as error:
             message = f"{self.what}: the annotation has no JSON schema: {str(error).splitlines()[0]}"
             raise ConfigError(message) from error

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime  # noqa: TC003 - pydantic reads it
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .errors import InvalidOptions
 from .job import View, at_ms
 from .keys import MINUTE_MS
-from .stats import add_up, figures
+from .stats import Figures, add_up, figures
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .store import Store
 
+Sums: TypeAlias = dict[tuple[str, str], Counter[str]]
 MINUTES_MAX: Final = 24 * 60
 
 
@@ -38,16 +41,28 @@ async def series(store: Store, minutes: int, queue: str | None, actor: str | Non
     if isinstance(minutes, bool) or not isinstance(minutes, int) or not 1 <= minutes <= MINUTES_MAX:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
         message = f"series(minutes={minutes!r}): use a whole number from 1 to {MINUTES_MAX}, which is a day"
         raise InvalidOptions(message)
+    return [_minute(ms, sums, queue, actor) for ms, sums in await read_minutes(store, minutes)]
+
+
+async def read_minutes(store: Store, minutes: int) -> list[tuple[int, Sums]]:
+    """Return the last minutes, the one that runs at the end: each with its begin in ms since 1970, and its counters by queue and actor."""
     last = int(store.server_ms() // MINUTE_MS)
     times_ms = [minute * MINUTE_MS for minute in range(last - minutes + 1, last + 1)]
     found = await store.commands(*(["HGETALL", store.keys.minute(ms)] for ms in times_ms))
-    return [_minute(ms, dict(zip(flat[::2], flat[1::2], strict=True)), queue, actor) for ms, flat in zip(times_ms, found, strict=True)]
+    return [(ms, add_up([dict(zip(flat[::2], flat[1::2], strict=True))])) for ms, flat in zip(times_ms, found, strict=True)]
 
 
-def _minute(ms: int, fields: dict[bytes, bytes], queue: str | None, actor: str | None) -> Minute:
-    counts = Counter[str]()
-    for (of_queue, of_actor), more in add_up([fields]).items():
-        if queue in (None, of_queue) and actor in (None, of_actor):
-            counts.update(more)
-    shown = figures(queue or "*", actor or "*", counts).model_dump(include=Minute.model_fields.keys() - {"at"})
+def summed(sums: Iterable[Sums], queue: str | None = None, actor: str | None = None) -> Figures:
+    """Return the figures of some minutes together, of a queue, an actor, or all."""
+    wanted = (
+        counts
+        for minute in sums
+        for (of_queue, of_actor), counts in minute.items()
+        if queue in (None, of_queue) and actor in (None, of_actor)
+    )
+    return figures(queue or "*", actor or "*", sum(wanted, Counter[str]()))
+
+
+def _minute(ms: int, sums: Sums, queue: str | None, actor: str | None) -> Minute:
+    shown = summed([sums], queue, actor).model_dump(include=Minute.model_fields.keys() - {"at"})
     return Minute(at=at_ms(ms), **shown)

@@ -10,28 +10,15 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from angelrt import Context, Fail, JobCancelled, JobFailed, RetryPolicy, Runtime, Snooze
-from tests.unit.traces import Recorder, ids_of, lasted_s, meta_of, parent_of, runtimes, traceparent
+from tests.unit.traces import Recorder, ids_of, lasted_s, meta_of, parent_of, traceparent
 from tests.worker.actors import group
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
 RESULT_S: Final = 20
 CARD: Final = "4111-1111"
 AGAIN: Final = RetryPolicy(attempts=2, base=0)
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    """What the SDK collects."""
-    return Recorder.new()
-
-
-@pytest.fixture
-async def new_runtime(server_url: str, namespace: str) -> AsyncIterator[Callable[..., Runtime[Any]]]:
-    """Make runtimes on the test's namespace."""
-    async with runtimes(server_url, namespace) as make:
-        yield make
 
 
 # -- one job -----------------------------------------------------------------------------------------------------------------------

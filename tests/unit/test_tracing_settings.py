@@ -21,27 +21,14 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, Trace
 from angelrt import ConfigError, Context, Draining, RetryPolicy, Runtime
 from angelrt import tracing as traced
 from angelrt.tracing import Tracing
-from tests.unit.traces import Recorder, ids_of, meta_of, runtimes
+from tests.unit.traces import Recorder, ids_of, meta_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
 RESULT_S: Final = 20
 CARD: Final = "4111-1111"
 AGAIN: Final = RetryPolicy(attempts=2, base=0)
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    """What the SDK collects."""
-    return Recorder.new()
-
-
-@pytest.fixture
-async def new_runtime(server_url: str, namespace: str) -> AsyncIterator[Callable[..., Runtime[Any]]]:
-    """Make runtimes on the test's namespace."""
-    async with runtimes(server_url, namespace) as make:
-        yield make
 
 
 # -- what is carried ---------------------------------------------------------------------------------------------------------------

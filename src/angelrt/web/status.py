@@ -19,7 +19,8 @@ from starlette.routing import Route
 
 from ..alerts_look import Look
 from ..errors import AngelError
-from ..job import View
+from ..job import View, at_ms
+from ..series import summed
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -116,7 +117,8 @@ async def find_status(rt: Runtime[Any]) -> SystemStatus:
 
 async def _look(rt: Runtime[Any]) -> SystemStatus:
     look = Look(rt)
-    stats, minutes, hour, lately = await look.stats(), await rt.series(HOUR), await look.figures(HOUR), await look.figures(LATELY)
+    stats, minutes = await look.stats(), await look.minutes(HOUR)
+    hour, lately = await look.figures(HOUR), await look.figures(LATELY)
     age_ms = max((depth.oldest_ready_ms or 0 for depth in stats.queues), default=0)
     state: State = "working"
     if not await look.live_workers(None):
@@ -134,5 +136,5 @@ async def _look(rt: Runtime[Any]) -> SystemStatus:
         pickup_p99_ms=hour.pickup_p99_ms,
         backlog=sum(depth.ready + depth.lanes for depth in stats.queues),
         backlog_age_ms=age_ms,
-        minutes=[StatusMinute(at=minute.at, completed=minute.completed) for minute in minutes],
+        minutes=[StatusMinute(at=at_ms(ms), completed=summed([sums]).completed) for ms, sums in minutes],
     )
