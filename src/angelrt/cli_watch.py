@@ -109,7 +109,8 @@ async def _beats(told: asyncio.Event, interval_s: float, count: int | None) -> A
     while not told.is_set() and (count is None or number < count):
         if number:
             with suppress(TimeoutError):
-                await asyncio.wait_for(told.wait(), interval_s)
+                async with asyncio.timeout(interval_s):
+                    await told.wait()
                 return
         yield number
         number += 1

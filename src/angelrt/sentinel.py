@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
-from redis.asyncio import Sentinel
 from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -64,11 +63,7 @@ class PrimaryConnection(Connection):
     async def connect(self) -> None:
         """Listen for failovers, ask, then connect."""
         self._watch = _Watch.join(self, self._address)
-        asked = Sentinel(self._address.sentinels, sentinel_kwargs=_options(self._address, Retry(NoBackoff(), 0)))  # type: ignore[no-untyped-call]
-        try:
-            self.host, self.port = cast("tuple[str, int]", await asked.discover_master(self._address.service))
-        finally:
-            await asked.aclose()
+        self.host, self.port = await _primary(self._address)
         await super().connect()  # type: ignore[no-untyped-call]
         _refuse_left(self._address, self.host, self.port)
 
@@ -123,10 +118,11 @@ class _Watch:
                 await asyncio.sleep(wait_s)
 
     async def _hear(self, host: str, port: int) -> None:
-        connection = Connection(host=host, port=port, protocol=2, **_options(self._address, Retry(NoBackoff(), 0)))
+        connection = _to_sentinel(self._address, host, port)
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            await connection.send_command("SUBSCRIBE", *EVENTS)
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.send_command("SUBSCRIBE", *EVENTS)
             while True:
                 self._tell(await next_message(connection, SILENCE_S))
         finally:
@@ -142,6 +138,41 @@ class _Watch:
         _left_at_s[service, host, int(port)] = time.monotonic()
         for user in self.users:
             user.leave()
+
+
+def _to_sentinel(address: SentinelAddress, host: str, port: int) -> Connection:
+    # Without redis-py's own timeout: until Python 3.12 the `wait_for` that it writes with swallows a cancellation now and then.
+    options: dict[str, Any] = _login(address) | {"socket_timeout": None, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
+    return Connection(host=host, port=port, **options)
+
+
+async def _primary(address: SentinelAddress) -> tuple[str, int]:
+    """Return where the first sentinel that answers sees the primary at work; raises redis-py's ConnectionError if none does."""
+    answers: list[str] = []
+    for host, port in address.sentinels:
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                state = await _ask(address, host, port)
+        except (RedisError, OSError, RuntimeError) as error:
+            answers.append(f"{host}:{port}: {str(error) or f'no answer within {ASK_TIMEOUT_S:g} s'}")
+            continue
+        flags = state["flags"].split(",")
+        if "master" in flags and not {"s_down", "o_down"} & set(flags):
+            return state["ip"], int(state["port"])
+        answers.append(f"{host}:{port}: {state['ip']}:{state['port']} is {state['flags']}")
+    message = f"no sentinel knows a primary of {address.service} at work: {'; '.join(answers)}"
+    raise NotConnected(message)
+
+
+async def _ask(address: SentinelAddress, host: str, port: int) -> dict[str, str]:
+    connection = _to_sentinel(address, host, port)
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+        await connection.send_command("SENTINEL", "MASTER", address.service)
+        words = [word.decode() for word in cast("list[bytes]", await connection.read_response())]
+    finally:
+        await connection.disconnect(nowait=True)
+    return dict(zip(words[::2], words[1::2], strict=True))
 
 
 async def next_message(connection: AbstractConnection, silence_s: float) -> str:
@@ -180,7 +211,8 @@ def primary_url(url: str) -> str:
     address = sentinel_address(url)
     if address is None:
         return url
-    asked = BlockingSentinel(address.sentinels, sentinel_kwargs=_options(address, BlockingRetry(NoBackoff(), 0)))  # type: ignore[no-untyped-call]
+    options = _login(address) | {"socket_timeout": ASK_TIMEOUT_S, "retry": BlockingRetry(NoBackoff(), 0)}
+    asked = BlockingSentinel(address.sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
     try:
         discover = cast("Callable[[str], tuple[str, int]]", asked.discover_master)  # pyright: ignore[reportUnknownMemberType] - not annotated
         host, port = discover(address.service)
@@ -192,11 +224,5 @@ def primary_url(url: str) -> str:
     return f"redis://{user}{f'[{host}]' if ':' in host else host}:{port}/{address.db}"
 
 
-def _options(address: SentinelAddress, retry: Any) -> dict[str, Any]:
-    return {
-        "username": address.sentinel_username,
-        "password": address.sentinel_password,
-        "socket_connect_timeout": ASK_TIMEOUT_S,
-        "socket_timeout": ASK_TIMEOUT_S,
-        "retry": retry,
-    }
+def _login(address: SentinelAddress) -> dict[str, Any]:
+    return {"username": address.sentinel_username, "password": address.sentinel_password, "socket_connect_timeout": ASK_TIMEOUT_S}

@@ -10,6 +10,7 @@ import pytest
 
 from angelrt import ConfigError, JobNotFound, NotReplicated, Runtime, Status
 from angelrt.keys import Keys
+from angelrt.link import connect, connector
 from angelrt.store import Store
 from tests.scripts.partition import job
 from tests.sentinels import clients
@@ -121,6 +122,26 @@ async def test_every_connection_leaves_a_primary_that_is_replaced_before_it_is_d
         assert watched.about(0)["role"] == "master", "nobody has told it yet"
         assert await (await rt.send("double", {"number": 2})).result(RESULT_S) == 4
     await until(lambda: not any(clients(port) for port in [old, new, *watched.sentinels]), "nothing is left open")
+
+
+async def test_connecting_that_is_cancelled_at_any_turn_of_the_loop_ends_and_leaves_nothing_open(watched: Watched) -> None:
+    new_connection = connector(watched.url)
+    lost: list[int] = []
+    turns, is_done = 0, False
+    while not is_done:
+        connection = new_connection()
+        connecting = asyncio.create_task(connect(connection))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        is_done = connecting.done()
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        await connection.disconnect(nowait=True)
+        lost += [] if is_done or connecting.cancelled() else [turns]
+        turns += 1
+    assert not lost, f"{len(lost)} of {turns} cancellations are lost"
+    await until(lambda: not any(task.get_name() == "angelrt sentinel" for task in asyncio.all_tasks()), "nobody listens any more")
+    await until(lambda: not any(clients(port) for port in [*watched.ports, *watched.sentinels]), "nothing is left open")
 
 
 async def test_a_sentinel_that_comes_back_is_listened_to_again(watched: Watched, namespace: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -103,7 +103,8 @@ async def written(rt: Runtime[Any], after: str, end: asyncio.Event, *, beat_s: f
         except AWAY:
             yield b'event: unavailable\ndata: {"message": "Redis does not answer; this stream goes on when it does"}\n\n'
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(end.wait(), AGAIN_MS / 1000)
+                async with asyncio.timeout(AGAIN_MS / 1000):
+                    await end.wait()
 
 
 async def _with_beats(events: AsyncGenerator[Event], end: asyncio.Event, beat_s: float) -> AsyncGenerator[Event | None]:
