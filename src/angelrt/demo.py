@@ -234,8 +234,15 @@ async def _worker_registered() -> None:
 
 @contextmanager
 def _stoppable() -> Generator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, or its worker would go on without it."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Let SIGTERM end the demo as Ctrl-C does, or its worker would go on without it.
+
+    What asyncio makes of SIGINT is a cancellation, which waits for a process that is just being started; an exception would not.
+    """
+
+    def interrupt(_number: int, _frame: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

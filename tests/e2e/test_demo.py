@@ -58,6 +58,15 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
+def is_gone(pid: int) -> bool:
+    """Whether no process has this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def is_unused(server: Path) -> bool:
     """Tell whether no process uses the embedded server of a directory any more."""
     with (server / "users.lock").open("rb+") as lock:
@@ -126,4 +135,31 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path: Path, photos:
         wait_for((out / "worker.log").is_file, "the worker's log")
         demo.send_signal(how)
         assert demo.wait(50) != 0
+    wait_for(lambda: is_unused(out / "server"), "the end of every user of the server")
+
+
+STOPPED_AT_ITS_WORKERS_START = """
+import os, pathlib, signal, subprocess, sys
+from angelrt import demo
+
+start = subprocess.Popen.__init__
+
+def start_and_be_stopped(process, args, *others, **options):
+    start(process, args, *others, **options)
+    if "worker" in args:
+        print(process.pid, flush=True)
+        signal.raise_signal(signal.SIGTERM)
+
+subprocess.Popen.__init__ = start_and_be_stopped
+demo.main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), None)
+"""
+
+
+def test_a_demo_that_is_stopped_in_the_moment_in_which_its_worker_starts_leaves_none_behind(tmp_path: Path, photos: Path) -> None:
+    out = tmp_path / "out"
+    argv = [sys.executable, "-c", STOPPED_AT_ITS_WORKERS_START, photos, out]
+    demo = subprocess.run(argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=50)
+    assert demo.returncode != 0
+    worker = int(demo.stdout)
+    wait_for(lambda: is_gone(worker), "the end of the worker")
     wait_for(lambda: is_unused(out / "server"), "the end of every user of the server")
