@@ -33,6 +33,7 @@ log = logging.getLogger("angelrt")
 
 ASK_TIMEOUT_S: Final = 1.0
 """A sentinel that does not answer in this time is passed over."""
+NO_ANSWER: Final = f"no answer within {ASK_TIMEOUT_S:g} s"
 EVENTS: Final = ("+failover-state-send-slaveof-noone", "+switch-master")
 """The first is told by the leading sentinel alone, some 50 ms before it promotes the replica; the second by all, up to a second after."""
 LEAVING_S: Final = 5.0
@@ -114,7 +115,8 @@ class _Watch:
                 stood = time.monotonic() - since_s > AGAIN_CAP_S
                 pause_s = AGAIN_S if stood else min(2 * pause_s, AGAIN_CAP_S)
                 wait_s = random.uniform(0.5, 1) * pause_s  # noqa: S311 - jitter
-                log.warning("listening for failovers at the sentinel on %s:%d: %s; trying again in %.2f s", host, port, error, wait_s)
+                told = str(error) or NO_ANSWER
+                log.warning("listening for failovers at the sentinel on %s:%d: %s; trying again in %.2f s", host, port, told, wait_s)
                 await asyncio.sleep(wait_s)
 
     async def _hear(self, host: str, port: int) -> None:
@@ -154,7 +156,7 @@ async def _primary(address: SentinelAddress) -> tuple[str, int]:
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 state = await _ask(address, host, port)
         except (RedisError, OSError, RuntimeError) as error:
-            answers.append(f"{host}:{port}: {str(error) or f'no answer within {ASK_TIMEOUT_S:g} s'}")
+            answers.append(f"{host}:{port}: {str(error) or NO_ANSWER}")
             continue
         flags = state["flags"].split(",")
         if "master" in flags and not {"s_down", "o_down"} & set(flags):

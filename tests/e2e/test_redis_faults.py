@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from angelrt import RedisFull, RedisUnavailable, Runtime, Status, inbox, link, store
+from angelrt.config import BATCH_MAX_JOBS
 from angelrt.keys import Keys
 from angelrt.store import Store
 from angelrt.worker import claim
@@ -241,3 +243,20 @@ async def test_a_full_server_takes_nothing_new_and_lets_out_what_it_has(own_serv
         assert {worker.status for worker in await rt.workers()} <= {"active", "idle"}, "its heartbeats are taken, too"
         await admin.command("CONFIG", "SET", "maxmemory", "0")
         assert await doubles(rt, 2) == [4]
+
+
+async def test_batches_behind_one_that_is_refused_are_given_up_with_it(
+    own_server: Server, namespace: str, admin: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    rt = Runtime(own_server.url, namespace=namespace)
+
+    @rt.remote(name="double")
+    def double(number: int) -> int:
+        raise NotImplementedError
+
+    await admin.command("CONFIG", "SET", "maxmemory", "1")
+    async with rt:
+        with pytest.raises(RedisFull, match="maxmemory"):
+            await rt.send_many(double.message(number=number) for number in range(3 * BATCH_MAX_JOBS))
+    gc.collect()
+    assert "never retrieved" not in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,15 @@ async def test_a_sentinel_that_comes_back_is_listened_to_again(watched: Watched,
         watched.restart_sentinel(0)
         await until(lambda: clients(watched.sentinels[0], "subscribe") == 1, "it is listened to again")
         assert f"listening for failovers at the sentinel on 127.0.0.1:{watched.sentinels[0]}: " in caplog.text
+
+
+async def test_a_silent_sentinel_is_passed_over_and_named(watched: Watched, namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with application(watched.url.replace("://", f"://{address},"), namespace) as rt:
+            assert (await (await rt.send("double", {"number": 2})).info()).status is Status.PENDING
+            await until(lambda: "listening for failovers" in caplog.text, "its silence is told")
+    assert f"the sentinel on {address}: no answer within 1 s; trying again in " in caplog.text
 
 
 async def test_sentinels_of_which_one_is_left_still_tell(watched: Watched, namespace: str) -> None:
