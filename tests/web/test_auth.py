@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route
 
 from angelrt import ConfigError, Runtime
-from angelrt.web import auth, new_app
+from angelrt.web import auth, new_app, tries
 from angelrt.web.auth import COOKIE
 from angelrt.web.guard import HEADERS, QUERY_MAX_BYTES
 from angelrt.web.hosts import host_name, is_loopback
@@ -97,7 +97,8 @@ async def test_every_route_stands_in_the_table(live: Live) -> None:
     assert sorted(routes_of(live)) == sorted(TABLE)
 
 
-async def test_each_route_is_tried_without_and_with_each_role(live: Live) -> None:
+async def test_each_route_is_tried_without_and_with_each_role(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "PER_ADDRESS", len(TABLE))
     nobody, stranger = await live.client(), await live.client("a-token-of-nobody-here")
     reader, operator = await live.client(READER), await live.client(OPERATOR)
     found: dict[Any, list[int]] = {}

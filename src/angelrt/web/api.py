@@ -13,7 +13,7 @@ from ..alerts import overview as alerts_overview
 from ..errors import ConfigError, RedisUnavailable, RuntimeNotOpen
 from ..series import MINUTES_MAX
 from . import answers, api_control, api_jobs, audit, openapi, sse
-from .auth import forget_session, keep_session
+from .auth import client_address, forget_session, keep_session
 from .call import Body, Call, Operation, Query
 from .errors import Refused
 
@@ -57,6 +57,7 @@ async def log_in(call: Call) -> Response:
         )
     session = access.new_session(body.token)
     if session is None:
+        access.tries.count(client_address(call.request))
         raise Refused(401, "NotAuthenticated", "this token is not known here", headers={"WWW-Authenticate": "Bearer"})
     response = Response(status_code=204)
     keep_session(call.request, response, session)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigError
 from .errors import Refused
 from .hosts import is_loopback
+from .tries import Tries
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -59,6 +60,7 @@ class Access:
             message = "rt.web(readers=, operators=): a token stands in both; give each role tokens of its own"
             raise ConfigError(message)
         self._auth = auth
+        self.tries = Tries()
 
     @property
     def is_required(self) -> bool:
@@ -71,7 +73,7 @@ class Access:
         return bool(self._roles)
 
     async def identify(self, request: Request) -> Identity:
-        """Return who asks. Raises Refused for another machine where no authentication is configured."""
+        """Return who asks. Raises Refused for another machine where no authentication is configured, and after too many wrong tokens."""
         if not self.is_required:
             return _local(request)
         token = bearer_token(request)
@@ -81,7 +83,9 @@ class Access:
             if role not in ("reader", "operator", None):
                 message = f'rt.web(auth=): it returns "reader", "operator" or None, not {role!r}'
                 raise ConfigError(message)
-            return Identity(role, _host_user(request), is_ambient=token is None)
+            found = Identity(role, _host_user(request), is_ambient=token is None)
+        if found.role is None and token is not None and self.has_tokens:
+            self.tries.count(client_address(request))
         return found
 
     def new_session(self, token: str) -> str | None:
@@ -136,8 +140,13 @@ def _who(key: bytes) -> str:
     return f"token {hashlib.sha256(key).hexdigest()[:WHO_CHARS]}"
 
 
+def client_address(request: Request) -> str:
+    """Return the address of the connection; empty where the server does not say it."""
+    return request.client.host if request.client else ""
+
+
 def _local(request: Request) -> Identity:
-    host = request.client.host if request.client else ""
+    host = client_address(request)
     is_handed_on = any(name in request.headers for name in FORWARDED)
     if is_handed_on or (host and not is_loopback(host)):
         message = "this app has no authentication and serves this machine alone; configure readers=, operators= or auth= of rt.web()"

@@ -41,6 +41,7 @@ WORDS: Final = {
     413: "It is too large.",
     415: "It is not declared as JSON.",
     422: "Fields are wrong.",
+    429: "Too many wrong tokens have come within a minute; see Retry-After.",
     501: "An extra is not installed.",
     503: "Redis does not answer now; see Retry-After.",
 }
@@ -230,7 +231,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     for status, model in operation.others.items():
         found[str(status)] = _response(model, operation.media, status, operation.summary)
     refusals = {400, 413, 415, 422, 503} if operation.is_change else {422, 503}
-    refusals |= set() if operation.role is None else {401, 403}
+    refusals |= set() if operation.role is None else {401, 403, 429}
+    refusals |= {"/login": {401, 429}, "/api/v1/me": {429}}.get(operation.path, set())
     refusals |= {404} if "{" in operation.path else set()
     refusals |= {409} if operation.path.startswith(("/api/v1/jobs", "/api/v1/failed")) and operation.is_change else set()
     refusals |= {501} if operation.path == "/metrics" else set()

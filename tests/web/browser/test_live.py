@@ -11,6 +11,7 @@ from playwright.async_api import expect
 from angelrt.alerts import FailureRate
 from angelrt.errors import JobFailed
 from angelrt.retry import Fail
+from angelrt.web.tries import PER_ADDRESS
 from tests.web.browser.actions import confirm, read, row, state_of
 from tests.web.browser.conftest import looking, served
 
@@ -301,6 +302,20 @@ async def test_curves_are_read_with_the_arrow_keys(rt: Runtime[Any], site: Site,
     await expect(page.locator(".readout").first).to_contain_text("Completed 1 · Failed 0 · Sent 1")
     await page.keyboard.press("ArrowLeft")
     await expect(page.locator(".readout").first).to_contain_text("Completed 0")
+
+
+async def test_many_wrong_tokens_are_answered_in_words_and_a_right_one_is_let_in(rt: Runtime[Any], browser: Browser) -> None:
+    async with served(rt, readers=[READER]) as site, looking(browser) as page:
+        await page.goto(site.url())
+        for n in range(PER_ADDRESS + 1):
+            async with page.expect_response("**/login") as answered:
+                await page.get_by_label("Token").fill(f"a-token-that-nobody-has-{n}")
+                await page.keyboard.press("Enter")
+            assert (await answered.value).status == (429 if n == PER_ADDRESS else 401)
+        await expect(page.get_by_role("alert")).to_contain_text("too many wrong ones have come")
+        await page.get_by_label("Token").fill(READER)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
 async def test_reader_logs_in_and_can_only_look(rt: Runtime[Any], browser: Browser) -> None:

@@ -31,6 +31,12 @@ const PAGES = [
   { name: "audit", hash: "audit", words: "Audit log", key: "u", make: audit },
 ];
 const COUNT_ON_MS = 1_000;
+const UNKNOWN_TOKEN = "This token is not known here. Ask whoever runs the dashboard.";
+const REFUSED = {
+  401: UNKNOWN_TOKEN,
+  403: UNKNOWN_TOKEN,
+  429: "This token is not known here either, and too many wrong ones have come. A right one is let in at any time.",
+};
 
 const me = { role: null, authRequired: false, canLogIn: true, title: "Queues" };
 const badges = { failed: 0, alerts: 0 };
@@ -243,8 +249,7 @@ function login() {
       await post("login", { token: token.value });
       await begin();
     } catch (error) {
-      problem.textContent =
-        error.status === 401 || error.status === 403 ? "This token is not known here. Ask whoever runs the dashboard." : error.message;
+      problem.textContent = REFUSED[error.status] ?? error.message;
       problem.hidden = false;
       token.select();
     }
