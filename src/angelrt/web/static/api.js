@@ -66,6 +66,9 @@ function read(text, parse) {
 
 export const get = (where, query, signal) => call("GET", where, { query, signal });
 
+/** Return what `get` returns, its numbers as they were written. */
+export const getExact = (where) => call("GET", where, { parse: exact });
+
 /** Return what is hidden, its numbers as they were written. That it was asked for is kept in the audit log. */
 export const reveal = (where) => call("GET", where, { query: { reveal: "true" }, parse: exact });
 export const post = (where, body) => call("POST", where, { body });

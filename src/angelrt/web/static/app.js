@@ -17,6 +17,7 @@ import { limits } from "./pages/limits.js";
 import { overview } from "./pages/overview.js";
 import { queues } from "./pages/queues.js";
 import { schedules } from "./pages/schedules.js";
+import { sendJob } from "./pages/send.js";
 import { workers } from "./pages/workers.js";
 
 const PAGES = [
@@ -295,6 +296,7 @@ const keys = shortcuts({
   go: (hash) => (location.hash = `#/${hash}`),
   refresh,
   help,
+  act: { n: { words: "Send a job", may: () => shown !== null && me.role === "operator", run: () => sendJob(context(shown.route)) } },
 });
 
 function help() {

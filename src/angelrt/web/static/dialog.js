@@ -10,12 +10,17 @@ let count = 0;
 /**
  * Ask in a dialog, do it, and say what happened.
  *
- * `fields` are [{name, label, type, value, help, required}]; `run(values)` does it and returns the words for what happened. What it refuses
- * is shown in the dialog, beside the fields at fault, and the dialog stays. Resolves to whether it was done.
+ * `fields` are [{name, label, type, value, help, required, isHalf}]; "lines" have `rows`, a "choice" has `options`, and `change(value, byName)` that is
+ * told what was chosen. `run(values)` does it and returns the words for what happened. What it refuses is shown in the dialog, beside the
+ * fields at fault, and the dialog stays. Resolves to whether it was done.
  */
 export function ask({ title, text, action, danger = false, fields = [], run }) {
   const id = `ask-${(count += 1)}`;
   const inputs = fields.map((field) => input(field, `${id}-${field.name}`));
+  const byName = Object.fromEntries(inputs.map((one) => [one.name, one]));
+  for (const { name, change } of fields.filter((field) => field.change)) {
+    byName[name].control.addEventListener("change", (event) => change(event.target.value, byName));
+  }
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
   const go = h("button", { class: danger ? "danger" : "primary", type: "submit" }, action);
   const form = h(
@@ -57,36 +62,51 @@ export function ask({ title, text, action, danger = false, fields = [], run }) {
   );
 }
 
-function input({ name, label, type = "text", value = "", help = "", required = false }, id) {
+function input({ name, label, type = "text", value = "", help = "", required = false, options = [], rows = 12, isHalf = false }, id) {
   const described = `${id}-help ${id}-error`;
   const error = h("span", { class: "problem", id: `${id}-error`, hidden: true });
   const common = { id, name, required, "aria-describedby": described, autocomplete: "off", spellcheck: "false" };
+  const hint = h("span", { class: "hint", id: `${id}-help` });
+  const describe = (words) => {
+    hint.textContent = visible(words);
+    hint.hidden = !words;
+  };
+  describe(help);
   let control;
-  if (type === "lines") control = h("textarea", { ...common, class: "code", rows: 12 });
-  else control = h("input", { ...common, type, step: type === "number" ? "any" : null });
+  if (type === "lines") control = h("textarea", { ...common, class: "code", rows });
+  else if (type === "choice") {
+    control = h(
+      "select",
+      common,
+      options.map((one) => h("option", { value: one }, visible(one))),
+    );
+  } else control = h("input", { ...common, type, step: type === "number" ? "any" : null });
   if (type === "checkbox") control.checked = Boolean(value);
   else control.value = value;
   const read = () => {
+    if (control.validity.badInput) throw new ApiError(422, "", [{ field: name, message: "This is no number." }]);
     if (required && (type === "checkbox" ? !control.checked : !control.value.trim())) {
       throw new ApiError(422, "", [{ field: name, message: type === "checkbox" ? "Confirm this first." : "This is needed." }]);
     }
-    return type === "checkbox" ? control.checked : control.value.trim();
+    if (type === "checkbox") return control.checked;
+    return type === "choice" ? control.value : control.value.trim();
   };
   const named = [h("label", { for: id }, label), control];
   const row = h(
     "div",
-    { class: type === "checkbox" ? "field check" : "field" },
+    { class: ["field", type === "checkbox" && "check", isHalf && "half"].filter(Boolean).join(" ") },
     type === "checkbox" ? named.reverse() : named,
-    h("span", { class: "hint", id: `${id}-help`, hidden: !help }, help),
+    hint,
     error,
   );
-  return { name, control, error, read, row };
+  return { name, control, error, describe, read, row };
 }
 
 function clear(inputs, problem) {
   problem.hidden = true;
   for (const one of inputs) {
     one.error.hidden = true;
+    one.error.textContent = "";
     one.control.removeAttribute("aria-invalid");
   }
 }
@@ -94,12 +114,13 @@ function clear(inputs, problem) {
 function refuse(error, inputs, problem) {
   const others = [];
   for (const { field, message } of error.fields ?? []) {
-    const own = inputs.find((one) => one.name === field);
+    const own = inputs.find((one) => field === one.name || field.startsWith(`${one.name}.`));
     if (!own) {
       others.push(`${field}: ${message}`);
       continue;
     }
-    own.error.textContent = visible(message);
+    const inner = field.slice(own.name.length + 1); // of one field that holds many
+    own.error.append(own.error.textContent && "\n", visible(inner ? `${inner}: ${message}` : message));
     own.error.hidden = false;
     own.control.setAttribute("aria-invalid", "true");
   }

@@ -1,12 +1,13 @@
 // Keys for people who do not reach for the pointer. They can be turned off: speech input types letters, too.
 
 import { h } from "./dom.js";
+import { own } from "./parts.js";
 
 const OFF = "angelrt-shortcuts-off";
 const SEQUENCE_MS = 1_200;
 
-/** Listen for keys; returns {describe}, which gives the help's content. */
-export function shortcuts({ pages, go, refresh, help }) {
+/** Listen for keys; `act` are {key: {words, may, run}}. Returns {describe}, which gives the help's content. */
+export function shortcuts({ pages, go, refresh, help, act }) {
   let started = 0;
   const single = {
     "?": help,
@@ -18,13 +19,13 @@ export function shortcuts({ pages, go, refresh, help }) {
     if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || document.querySelector("dialog[open]")) return;
     if (isOff() && event.key !== "?") return;
     const page = Date.now() - started < SEQUENCE_MS && pages.find(({ key }) => key === event.key);
-    const action = page ? () => go(page.hash) : single[event.key];
+    const action = page ? () => go(page.hash) : (single[event.key] ?? (own(act, event.key)?.may() && act[event.key].run));
     if (!action) return;
     event.preventDefault();
     if (event.key !== "g" || page) started = 0;
     action();
   });
-  return { describe: () => describe(pages) };
+  return { describe: () => describe(pages, act) };
 }
 
 const isTyping = (target) => target.closest?.("input, select, textarea, [contenteditable]") !== null;
@@ -46,11 +47,14 @@ function turn(off) {
   }
 }
 
-function describe(pages) {
+function describe(pages, act) {
   const rows = [
     ["?", "Show this"],
     ["/", "Search"],
     ["r", "Read the page anew"],
+    ...Object.entries(act)
+      .filter(([, { may }]) => may())
+      .map(([key, { words }]) => [key, words]),
     ["Esc", "Close a dialog"],
     ...pages.map(({ key, words }) => [`g ${key}`, words]),
   ];

@@ -3,7 +3,8 @@
 import { get, getOr, path } from "../api.js";
 import { h } from "../dom.js";
 import { compact, data, now, percent, when } from "../format.js";
-import { STATES, badge, card, choice, empty, head, href, jobLink, named, own, pager, table } from "../parts.js";
+import { STATES, badge, button, card, choice, empty, head, href, jobLink, named, own, pager, table } from "../parts.js";
+import { sendJob } from "./send.js";
 
 const LIMIT = 50;
 const LOOKS_MAX = 6; // a page of a search may be empty and have another after it
@@ -60,7 +61,7 @@ export function jobs(ctx) {
     view: ({ rows, cursor, counts, lists }) => {
       const query = ctx.route.query;
       return [
-        head("Jobs", "All that was sent and is still remembered."),
+        head("Jobs", "All that was sent and is still remembered.", ctx.may && button("Send a job", () => sendJob(ctx), "primary")),
         tabs(query, counts),
         h(
           "form",

@@ -1,7 +1,8 @@
 // Editing a failed job's arguments before it runs again.
 
-import { ApiError, exact, path, post, reveal } from "../api.js";
+import { path, post, reveal } from "../api.js";
 import { say } from "../dialog.js";
+import { readArguments } from "./arguments.js";
 
 /** Show a failed job's arguments, and retry it with what was made of them. Only what was changed is sent, so what is redacted stays. */
 export async function editAndRetry(ctx, id) {
@@ -18,21 +19,10 @@ export async function editAndRetry(ctx, id) {
     action: "Retry",
     fields: [{ name: "arguments", label: "Arguments", type: "lines", value: JSON.stringify(before, null, 2), required: true }],
     run: async (values) => {
-      await post(path("jobs", id, "retry"), changes(before, read(values.arguments)));
+      await post(path("jobs", id, "retry"), changes(before, readArguments(values.arguments)));
       return `Job ${id} waits to run again.`;
     },
   });
-}
-
-function read(text) {
-  let value;
-  try {
-    value = exact(text);
-  } catch (error) {
-    throw refusal(`This is no JSON: ${error.message}`);
-  }
-  if (value === null || typeof value !== "object" || Array.isArray(value)) throw refusal("The arguments are one JSON object, {...}.");
-  return value;
 }
 
 function changes(before, after) {
@@ -42,5 +32,3 @@ function changes(before, after) {
     without: Object.keys(before).filter((name) => !Object.hasOwn(after, name)),
   };
 }
-
-const refusal = (message) => new ApiError(422, message, [{ field: "arguments", message }]);
