@@ -113,9 +113,7 @@ class Tracing:
             span = self._tracer.start_span(f"create {queue}", kind=SpanKind.PRODUCER, attributes=_attributes("create", queue, actor))
             span.end()
             context = trace.set_span_in_context(span, context)
-        told: dict[str, str] = {}
-        _propagator.inject(told, context)
-        return {CARRIED[name]: text for name, text in told.items() if len(text) <= STATE_MAX_CHARS}
+        return _written(context)
 
     def _count_sent(self, sent: Mapping[str, int], failed: Mapping[str, str]) -> None:
         for queue, number in sent.items():
@@ -140,6 +138,10 @@ class Tracing:
         current.attach(trace.set_span_in_context(span, parent))
         self._consumed.add(1, attributes)
         return RunSpan(self, span, attributes, time.monotonic())
+
+    def for_process(self) -> dict[str, str] | None:
+        """Return what a run's process is told of the current trace, for `continued`; None where there is none."""
+        return _written(current.get_current()) or None
 
     def ended(self, run: RunSpan, verdict: Verdict | None) -> None:
         """End the span of a run as its verdict says, and record how long it took."""
@@ -192,6 +194,23 @@ class RunSpan:
     def end(self, verdict: Verdict | None) -> None:
         """End as the verdict says; None is a run whose lease is lost."""
         self.tracing.ended(self, verdict)
+
+
+@contextmanager
+def continued(told: Mapping[str, str]) -> Generator[None]:
+    """Be in a trace that was written down elsewhere, for one run of a process, which is used again for others."""
+    token = current.attach(_parent(told))
+    try:
+        yield
+    finally:
+        current.detach(token)
+
+
+def _written(context: Context) -> dict[str, str]:
+    """Return the trace of a context as `_parent` reads it; nothing of its baggage."""
+    told: dict[str, str] = {}
+    _propagator.inject(told, context)
+    return {CARRIED[name]: text for name, text in told.items() if len(text) <= STATE_MAX_CHARS}
 
 
 def _attributes(operation: str, queue: str, actor: str = "") -> dict[str, str]:

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from opentelemetry import context as otel
-from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.semconv._incubating.attributes import messaging_attributes
 from opentelemetry.semconv._incubating.metrics import messaging_metrics
 from opentelemetry.semconv.attributes import error_attributes, exception_attributes
-from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import StatusCode
 
 from angelrt import ConfigError, Context, Draining, RetryPolicy, Runtime
 from angelrt import tracing as traced
 from angelrt.tracing import Tracing
-from tests.unit.traces import Recorder, ids_of, meta_of
+from tests.unit.traces import Recorder, around, ids_of, meta_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,12 +31,6 @@ AGAIN: Final = RetryPolicy(attempts=2, base=0)
 
 
 # -- what is carried ---------------------------------------------------------------------------------------------------------------
-
-
-def around(state: dict[str, str], flags: int = 1) -> otel.Context:
-    """Return a context as a host has it that was called with trace headers."""
-    told = SpanContext(0xABC, 0xDEF, is_remote=True, trace_flags=TraceFlags(flags), trace_state=TraceState(list(state.items())))
-    return trace.set_span_in_context(NonRecordingSpan(told))
 
 
 @pytest.mark.parametrize(("state", "carried"), [({"vendor": "x"}, "vendor=x"), ({"vendor": "x" * 256}, None)])

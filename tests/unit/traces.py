@@ -5,18 +5,22 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from angelrt import Runtime
 from angelrt.job import read_record
 from angelrt.tracing import Tracing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Mapping
+
+    from opentelemetry.context import Context
 
 
 @asynccontextmanager
@@ -76,7 +80,18 @@ def parent_of(span: ReadableSpan) -> int | None:
 
 def traceparent(span: ReadableSpan) -> str:
     """Return the context of a span as W3C writes it."""
-    return f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-{span.context.trace_flags:02x}"
+    return written(span.context)
+
+
+def written(context: SpanContext) -> str:
+    """Return a context as W3C writes it; '' for none."""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}" if context.is_valid else ""
+
+
+def around(state: Mapping[str, str], flags: int = 1) -> Context:
+    """Return a context as a host has it that was called with trace headers."""
+    told = SpanContext(0xABC, 0xDEF, is_remote=True, trace_flags=TraceFlags(flags), trace_state=TraceState(list(state.items())))
+    return trace.set_span_in_context(NonRecordingSpan(told))
 
 
 def ids_of(span: ReadableSpan) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Final, NoReturn
@@ -122,6 +123,12 @@ async def child() -> str:
 def pid() -> int:
     """Tell in which process actors run."""
     return os.getpid()
+
+
+@group.process_actor()
+def loaded(names: list[str]) -> list[str]:
+    """Tell which of these modules are loaded in a process."""
+    return [name for name in names if name in sys.modules]
 
 
 @group.process_actor(retry=RetryPolicy(attempts=1))

@@ -1,6 +1,7 @@
 """Actors that compute: one at a time in a process, which is killed when its run is cancelled.
 
-anyio starts and reuses the processes. What travels is the actor's module and name (of this worker's own declarations), and JSON.
+anyio starts and reuses the processes. What travels is the actor's module and name (of this worker's own declarations), JSON, and where
+there is tracing the text of a trace's context.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import importlib
 import os
 import signal
 import sys
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 import anyio.to_process
@@ -18,6 +19,9 @@ from ..actor import Actor, Actors
 from ..context import Context, CurrentJob, enter
 from ..retry import Retry, Snooze
 from .failure import ProcessDied, RemoteFailure, hopeless, text_of, traceback_of, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Identity = tuple[str, str, int, float]
 
@@ -41,8 +45,8 @@ class ProcessPool:
         self.size = os.cpu_count() or 1
         self._limiter: anyio.CapacityLimiter | None = None
 
-    async def call(self, actor: Actor[..., Any], arguments: bytes, identity: Identity) -> Answer:
-        """Run an actor there and return what it answers. Raises what the actor raised."""
+    async def call(self, actor: Actor[..., Any], arguments: bytes, identity: Identity, trace: Mapping[str, str] | None) -> Answer:
+        """Run an actor there, within the trace where one is given, and return what it answers. Raises what the actor raised."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self.size)
         function = actor.function
@@ -54,6 +58,7 @@ class ProcessPool:
                 actor.name,
                 arguments,
                 identity,
+                trace,
                 cancellable=True,
                 limiter=self._limiter,
             )
@@ -81,12 +86,23 @@ def _ending(error: BaseException) -> str:
     return ""
 
 
-def execute(module: str, qualname: str, name: str, arguments: bytes, identity: Identity) -> tuple[Any, ...]:
+def execute(
+    module: str, qualname: str, name: str, arguments: bytes, identity: Identity, trace: Mapping[str, str] | None
+) -> tuple[Any, ...]:
     """Run in the process: find the actor where it is declared, call it, and answer in plain data that always unpickles."""
     actor = find(module, qualname, name)
     job_id, queue, attempt, deadline_ms = identity
     context: Context[None] = Context(CurrentJob(job_id, name, queue), attempt, None, deadline_ms=deadline_ms)
     enter(context)
+    if trace is None:
+        return _answered(actor, arguments, context)
+    from ..tracing import continued  # noqa: PLC0415 - loads opentelemetry, which only a worker with tracing is sure to have
+
+    with continued(trace):
+        return _answered(actor, arguments, context)
+
+
+def _answered(actor: Actor[..., Any], arguments: bytes, context: Context[None]) -> tuple[Any, ...]:
     try:
         result = actor.function(**actor.signature.decode(arguments))
         payload = actor.signature.result.encode(result)

@@ -246,7 +246,9 @@ class Runner:
 
     async def _in_process(self, run: Run, context: Context[Any]) -> bytes:
         """Call in a process, which decodes and encodes on its side; what it said of itself arrives with its result."""
-        answer = await self._processes.call(run.actor, run.arguments, (run.id, run.queue, run.attempt, context.deadline_ms))
+        identity = (run.id, run.queue, run.attempt, context.deadline_ms)
+        trace = None if self._tracing is None else self._tracing.for_process()
+        answer = await self._processes.call(run.actor, run.arguments, identity, trace)
         context.buffered.extend(map(self._rebuild, answer.buffered))
         context.lines.extend(answer.lines)
         context.done, context.message, context.tokens_used = answer.done, answer.message, answer.tokens_used
