@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
 PAGES = ("", "queues", "jobs", "workers", "schedules", "limits", "failed", "alerts", "audit")
+PROBES = Path(__file__).with_name("probes.js")
+"""What a page is asked for `problems` with."""
 
 
 def row(page: Page, job_id: str) -> Locator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +10,7 @@ from playwright.async_api import expect
 from angelrt.alerts import BacklogAge, FailureRate
 from angelrt.errors import JobFailed
 from angelrt.retry import Fail
-from tests.web.browser.actions import PAGES, confirm, read, row, state_of
+from tests.web.browser.actions import PAGES, PROBES, confirm, read, row, state_of
 from tests.web.browser.conftest import looking, served
 from tests.web.browser.filling import filled
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from angelrt import Runtime
     from tests.web.browser.conftest import Site
-
-PROBES = Path(__file__).with_name("probes.js")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

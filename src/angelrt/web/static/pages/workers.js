@@ -52,9 +52,10 @@ function worker(one, running) {
         h(
           "span",
           null,
-          "The event loop is blocked by ",
           data(one.blockedBy),
-          ` for ${duration((one.blockedS ?? 0) * 1000)}. Other jobs of this worker cannot go on.`,
+          " began to block the event loop ",
+          when(blockedSince(one)),
+          ". Other jobs of this worker cannot go on.",
         ),
       ),
     h(
@@ -70,12 +71,15 @@ function worker(one, running) {
       ["Queues", names(one.queues)],
       ["Actors", names(one.actors)],
       ["Jobs done", number(one.jobsProcessed)],
-      ["Average run", duration(one.averageProcessingTime)],
+      ["Average run", one.jobsProcessed > 0 && duration(one.averageProcessingTime)],
       ["Last beat", when(one.lastHeartbeat)],
       ["Longest block", one.longestBlockBy && [duration((one.longestBlockS ?? 0) * 1000), " by ", data(one.longestBlockBy)]],
     ]),
   );
 }
+
+/** Return when the block of a loop began; a time counts on between two looks, a duration would stand still. */
+const blockedSince = ({ lastHeartbeat, blockedS }) => new Date(Date.parse(lastHeartbeat) - (blockedS ?? 0) * 1000).toJSON();
 
 const names = (list) => (list.length ? list.map((name, index) => [index > 0 && ", ", data(name)]) : "–");
 
