@@ -41,6 +41,7 @@ from .schedules import ScheduleInfo
 from .series import Minute
 from .stats import Stats
 from .unique import Unique
+from .usage import GateUse, LimitUse
 
 __all__ = [
     "Actor",
@@ -61,6 +62,7 @@ __all__ = [
     "Explanation",
     "Fail",
     "FailureRate",
+    "GateUse",
     "InvalidArguments",
     "InvalidOptions",
     "Job",
@@ -70,6 +72,7 @@ __all__ = [
     "JobNotFound",
     "JobPage",
     "Keep",
+    "LimitUse",
     "LogSink",
     "Message",
     "Middleware",

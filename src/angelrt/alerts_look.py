@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from .series import read_minutes, summed
+from .usage import share_used
 
 if TYPE_CHECKING:
     from .job import WorkerInfo
     from .runtime import Runtime
     from .series import Sums
     from .stats import Figures, Stats
-
-SLICES: Final = 64
-"""A rate's window is counted in so many slices; see _gates.lua."""
-RATE_PARTS: Final = 3
-SLICE: Final = re.compile(r"(\d+):(\d+)")
 
 
 class Look:
@@ -60,31 +54,4 @@ class Look:
 
     async def quota_used(self, rule: str, gate: str) -> float | None:
         """Return the share of a limit that is taken at one gate; None for a rule that no worker has declared."""
-        key = self._store.keys.key
-        lane = _lane(rule, gate)
-        changed, declared, state, holders = await self._store.commands(
-            ["HGET", key("rules"), f"{rule}!"],
-            ["HGET", key("rules"), rule],
-            ["HGET", key("gates"), lane],
-            ["ZLEXCOUNT", key("holders"), f"[{lane}\0", f"({lane}\1"],
-        )
-        spec = (changed or declared or b"").decode().split()
-        if not spec:
-            return None
-        most = int(spec[0])
-        taken = _tokens(state or b"", int(spec[1]), self._store.server_ms()) if len(spec) == RATE_PARTS else int(holders)
-        return taken / most
-
-
-def _lane(rule: str, gate: str) -> str:
-    return _sha1(rule)[:8] + _sha1(gate)[:12]
-
-
-def _sha1(text: str) -> str:
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def _tokens(state: bytes, window_ms: int, now_ms: float) -> int:
-    """Return the tokens that count at a rate: a slice does until a window and a slice after its end."""
-    horizon_ms = now_ms - window_ms - max(window_ms // SLICES, 1)
-    return sum(int(tokens) for ends, tokens in SLICE.findall(state.decode()) if int(ends) > horizon_ms)
+        return await share_used(self._store, rule, gate)

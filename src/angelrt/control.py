@@ -15,11 +15,13 @@ from .errors import InvalidOptions
 from .job import View, at_ms
 from .limits import Concurrency, RateLimit, quoted
 from .queue import check_queue
+from .usage import read_rules, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .store import Store
+    from .usage import LimitUse, Specs
 
 KINDS: Final = {"q": "queue", "a": "actor", "g": "key"}
 
@@ -95,13 +97,15 @@ class Control:
 
     async def limits(self) -> list[Rule]:
         """Return the limits that workers have declared, with those that were changed."""
-        reply = await self._store().command("HGETALL", self._store().keys.key("rules"))
-        stored = {field.decode(): spec.decode() for field, spec in zip(reply[::2], reply[1::2], strict=True)}
-        names = {field.rstrip("!~^") for field in stored if "@" in field and " " not in field}
-        return [
-            Rule(name=name, limit=words(stored.get(f"{name}!") or stored.get(name, "")), declared=_declared(stored, name))
-            for name in sorted(names)
-        ]  # fmt: skip
+        stored = await read_rules(self._store())
+        return [Rule(name=name, limit=words(specs.holds), declared=_declared(specs)) for name, specs in stored.items()]
+
+    async def usage(self) -> list[LimitUse]:
+        """Return how much of each limit is in use now: the places that are held, or the tokens that count in its window.
+
+        A limit that goes by an argument has a figure for each value. The call looks at a bounded number of them, and tells the fullest.
+        """
+        return await usage(self._store())
 
     async def set_limit(self, rule: str, limit: int | str | None, *, burst: int | None = None) -> None:
         """Change a limit for the whole fleet until it is changed again; None takes the declared one back.
@@ -158,8 +162,8 @@ def words(spec: str) -> str:
     return f"{most}/{window}" + (f", {burst} at once" if burst != most else "")
 
 
-def _declared(stored: dict[str, str], name: str) -> str | None:
-    return words(stored[name]) if f"{name}!" in stored and name in stored else None
+def _declared(specs: Specs) -> str | None:
+    return words(specs.declared) if specs.changed and specs.declared else None
 
 
 def _changed(rule: str, declared: list[str], limit: int | str, burst: int | None) -> str:

@@ -21,7 +21,7 @@ LAYERS = (
     {"scripts", "refusals", "sentinel"},
     {"link", "group_commit"},
     {"store", "inbox"},
-    {"views", "fleet", "handle", "actor", "context", "control", "explain", "dead_letters", "schedules", "embedded"},
+    {"views", "fleet", "handle", "actor", "context", "control", "usage", "explain", "dead_letters", "schedules", "embedded"},
     {"events", "jobs", "series", "alerts", "alerts_look", "alerts_rules", "alerts_sinks", "alerts_state", "tracing"},
     {"client", "traced_client", "totals", "metrics", "worker", "web"},
     {"runtime", "opening"},

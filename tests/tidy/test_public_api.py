@@ -17,7 +17,7 @@ from tests.tidy.project import LUA, Source, read_sources
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ANSWERING = ("angelrt.control", "angelrt.dead_letters", "angelrt.schedules")
+ANSWERING = ("angelrt.control", "angelrt.dead_letters", "angelrt.schedules", "angelrt.usage")
 """The modules behind `rt.control`, `rt.dead_letters` and `rt.schedules`."""
 
 

@@ -126,6 +126,7 @@ const scenarios = {
     assert.equal((await client.openapi()).openapi, "3.1.0");
     const rule = "call.customer_id@default";
     assert.deepEqual((await client.limits()).rules, [{ name: rule, limit: "1 at a time", declared: null }]);
+    assert.deepEqual((await client.limits()).usage, [{ rule, most: 1, gates: [], inUse: 0, hasMore: false }]);
     assert.deepEqual((await client.setLimit(rule, 3)).rules, [{ name: rule, limit: "3 at a time", declared: "1 at a time" }]);
     assert.equal((await client.setLimit(rule, null)).rules[0].declared, null);
     assert.deepEqual((await client.pause({ key: "customer_id=7" }, "asked for")).changed, [`${rule}=7`]);

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
+from angelrt import Concurrency, RateLimit, Runtime
 from angelrt.errors import RedisFull
-from angelrt.web import audit
+from angelrt.web import audit, new_app
 from angelrt.web.auth import Identity
 from tests.web.conftest import HIDDEN, OPERATOR
 from tests.web.test_api_jobs import get, post
@@ -18,8 +19,7 @@ from tests.web.test_api_jobs import get, post
 if TYPE_CHECKING:
     import httpx
 
-    from angelrt import Runtime
-    from tests.web.conftest import Live
+    from tests.web.conftest import Live, Serve
 
 
 async def test_queues_and_actors_are_paused_drained_and_resumed(rt: Runtime[Any], operator: httpx.AsyncClient) -> None:
@@ -62,6 +62,70 @@ async def test_a_limit_is_changed_and_taken_back(operator: httpx.AsyncClient) ->
     what = [one["what"] for one in (await get(operator, "audit"))["entries"] if one["action"] == "set limit"]
     assert f"{rule} to 600/day, 7 at once" in what
     assert f"{rule} to the declared one" in what
+
+
+async def use_of(client: httpx.AsyncClient, rule: str) -> dict[str, Any]:
+    """Return how much of a limit the API says is in use."""
+    [found] = [one for one in (await get(client, "limits"))["usage"] if one["rule"] == rule]
+    return dict(found)
+
+
+async def test_what_is_in_use_of_a_limit_is_told_and_follows_a_change(working: Runtime[Any], operator: httpx.AsyncClient) -> None:
+    rule, begun, end = "holds@limited", asyncio.Event(), asyncio.Event()
+
+    @working.actor(name="holds", queue="limited", limits=[Concurrency(3)])
+    async def holds() -> None:
+        begun.set()
+        await end.wait()
+
+    async with working.worker(concurrency=1):
+        idle = {"rule": rule, "most": 3, "gates": [], "inUse": 0, "hasMore": False}
+        assert await use_of(operator, rule) == idle
+        job = await holds.send()
+        await begun.wait()
+        one = {"value": "", "taken": 1, "valueHidden": False}
+        assert await use_of(operator, rule) == idle | {"gates": [one], "inUse": 1}
+        changed = await operator.put("/api/v1/limits", json={"rule": rule, "limit": 5})
+        assert next(use["most"] for use in changed.json()["usage"] if use["rule"] == rule) == 5
+        end.set()
+        await job.result(10)
+        assert await use_of(operator, rule) == idle | {"most": 5}
+
+
+async def test_a_value_of_a_limit_is_told_while_a_job_has_it(working: Runtime[Any], reader: httpx.AsyncClient) -> None:
+    rule, begun, end = "hands_over.customer_id/86400s@limited", asyncio.Event(), asyncio.Event()
+
+    @working.actor(name="hands_over", queue="limited", limits=[RateLimit("4/day", per="customer_id", cost=2)])
+    async def hands_over(customer_id: str) -> str:
+        begun.set()
+        await end.wait()
+        return customer_id
+
+    async with working.worker(concurrency=1):
+        job = await hands_over.send("a=b c")
+        await begun.wait()
+        assert (await use_of(reader, rule))["gates"] == [{"value": "a=b c", "taken": 2, "valueHidden": False}]
+        end.set()
+        await job.result(10)
+        assert (await use_of(reader, rule))["gates"] == [{"value": None, "taken": 2, "valueHidden": False}]
+
+
+async def test_a_secret_value_of_a_limit_is_not_told(working: Runtime[Any], operator: httpx.AsyncClient) -> None:
+    await (await working.send("guards", {"code": HIDDEN})).result(10)
+    await working.send("guards", {"code": HIDDEN})  # waits there, and so tells the value
+    assert (await use_of(operator, "guards.code/86400s@default"))["gates"] == [{"value": None, "taken": 1, "valueHidden": True}]
+    assert [gate.value for one in await working.control.usage() for gate in one.gates] == [HIDDEN]
+
+
+async def test_a_value_is_not_told_where_nobody_knows_whether_it_is_secret(
+    working: Runtime[Any], serve: Serve, server_url: str, namespace: str
+) -> None:
+    await (await working.send("counts", {"customer_id": 7})).result(10)
+    stranger: Runtime[Any] = Runtime(server_url, namespace=namespace)
+    async with stranger:
+        operator = await (await serve(app=new_app(stranger, operators=[OPERATOR]))).client(OPERATOR)
+        use = await use_of(operator, "counts.customer_id/86400s@limited")
+    assert use["gates"] == [{"value": None, "taken": 1, "valueHidden": True}]
 
 
 async def test_schedules_are_shown_paused_resumed_and_removed(rt: Runtime[Any], operator: httpx.AsyncClient) -> None:

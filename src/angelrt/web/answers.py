@@ -14,6 +14,7 @@ from ..job import ErrorInfo, JobInfo, Status, View, WorkerInfo
 from ..schedules import ScheduleInfo
 from ..series import Minute  # noqa: TC001
 from ..stats import Figures, QueueDepth
+from ..usage import GateUse, LimitUse
 from .audit import AuditEntry  # noqa: TC001
 
 
@@ -174,10 +175,23 @@ class ShownSchedules(View):
     schedules: list[ShownSchedule]
 
 
+class ShownGate(GateUse):
+    """What is taken at one gate. `value` is null and `valueHidden` true where the argument is secret, or might be."""
+
+    value_hidden: bool
+
+
+class ShownUse(LimitUse):
+    """How much of a limit is in use: `gates` are the fullest, up to five of the `inUse` that were found; with `hasMore`, not all were."""
+
+    gates: list[ShownGate]  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride] - what is shown may be less
+
+
 class Limits(View):
-    """The limits that workers have declared, and what is paused or drained."""
+    """The limits that workers have declared, how much of each is in use now, and what is paused or drained."""
 
     rules: list[Rule]
+    usage: list[ShownUse]
     pauses: list[Pause]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..schedules import ScheduleInfo
+    from ..usage import GateUse, LimitUse
 
 Verb = Literal["pause", "resume", "drain"]
 VERBS: Final[dict[Verb, str]] = {
@@ -59,8 +60,19 @@ def _telling(verb: Verb, kind: Literal["queue", "actor", "key"]) -> Callable[[Ca
 
 
 async def limits(call: Call) -> answers.Limits:
-    """Show limits and pauses."""
-    return answers.Limits(rules=await call.rt.control.limits(), pauses=await call.rt.control.pauses())
+    """Show limits, how much of them is in use, and pauses."""
+    control = call.rt.control
+    usage = [_shown_use(call, one) for one in await control.usage()]
+    return answers.Limits(rules=await control.limits(), usage=usage, pauses=await control.pauses())
+
+
+def _shown_use(call: Call, use: LimitUse) -> answers.ShownUse:
+    gates = [_shown_gate(gate, is_shown=gate.value == "" or call.site.redactor.may_show_key(use.rule)) for gate in use.gates]
+    return answers.ShownUse.model_validate(dict(use) | {"gates": gates})
+
+
+def _shown_gate(gate: GateUse, *, is_shown: bool) -> answers.ShownGate:
+    return answers.ShownGate(value=gate.value if is_shown else None, taken=gate.taken, value_hidden=not is_shown)
 
 
 async def set_limit(call: Call) -> answers.Limits:
@@ -136,7 +148,7 @@ def _pausing() -> list[Operation]:
 
 OPERATIONS: Final = (
     *_pausing(),
-    Operation("GET", "/api/v1/limits", limits, "Show limits and pauses", answers.Limits),
+    Operation("GET", "/api/v1/limits", limits, "Show limits, how much of them is in use, and pauses", answers.Limits),
     Operation("PUT", "/api/v1/limits", set_limit, "Change a limit", answers.Limits, role="operator", body=LimitBody),
     Operation("GET", "/api/v1/schedules", schedules, "Show schedules", answers.ShownSchedules, query=RevealQuery),
     Operation("POST", "/api/v1/schedules/{name:path}/pause", pause_schedule, "Pause a schedule", answers.ShownSchedule, role="operator"),

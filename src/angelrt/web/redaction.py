@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ..errors import AngelError
 from ..job import ErrorInfo, JobInfo, Progress
+from ..limits import rule_of
 from ..redaction_marks import SECRET_KEYWORD
 
 if TYPE_CHECKING:
@@ -154,6 +155,16 @@ class Redactor:
         if shown == REDACTED:
             shown = dict.fromkeys(payload, REDACTED)
         return shown, walk.secrets
+
+    def may_show_key(self, rule: str) -> bool:
+        """Tell whether the values of a limit are shown: some actor that is declared here has it, and none whose argument is secret."""
+        known = [
+            (actor.name, limit.per)
+            for actor in self._actors.values()
+            for limit in actor.definition.limits
+            if limit.per is not None and rule_of(limit, actor.name, actor.definition.queue) == rule
+        ]
+        return bool(known) and not any(self.arguments(name, {per: per})[1] for name, per in known)
 
     def result(self, actor: str, value: Any) -> Any:
         """Return a result as it may be shown."""

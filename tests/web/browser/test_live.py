@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.async_api import expect
 
+from angelrt import Concurrency, usage
 from angelrt.alerts import FailureRate
 from angelrt.errors import JobFailed
 from angelrt.retry import Fail
@@ -210,6 +211,61 @@ async def test_queue_is_paused_and_a_schedule_removed(rt: Runtime[Any], site: Si
     await page.get_by_role("button", name="Remove daily").click()
     await confirm(page, "Remove", "The schedule daily is removed")
     await expect(page.get_by_text("No schedule yet")).to_be_visible()
+
+
+async def test_what_is_in_use_of_a_limit_is_seen_moving(rt: Runtime[Any], site: Site, page: Page) -> None:
+    doors = {name: asyncio.Event() for name in ("acme", "initech")}
+
+    @rt.actor(queue="mail", limits=[Concurrency(5, per="account")])
+    async def write(account: str) -> None:
+        await doors[account].wait()
+
+    async with rt.worker(concurrency=10):
+        await page.goto(site.url("limits"))
+        uses = page.locator("tr", has_text="write.account@mail").locator(".use")
+        await expect(uses).to_have_text(["0 of 5"])
+        await page.evaluate("window.before = true")
+        acme = [await write.send("acme") for _ in range(4)]
+        await expect(uses).to_contain_text(["4 of 5"], timeout=SOONER_MS)
+        await expect(uses.locator(".badge")).to_have_text("Nearly used")
+        initech = await write.send("initech")
+        await expect(uses).to_have_text(["acme4 of 5Nearly used", "initech1 of 5"], timeout=SOONER_MS)
+        await expect(uses.nth(1).get_by_role("img", name="1 of 5 taken")).to_be_visible()
+        await acme[0].cancel()
+        await expect(uses).to_have_text(["acme3 of 5", "initech1 of 5"], timeout=SOONER_MS)
+        await rt.control.set_limit("write.account@mail", 3)
+        doors["initech"].set()
+        await initech.result(10)
+        await expect(uses).to_have_text(["acme3 of 3Used up"], timeout=SOONER_MS)
+        doors["acme"].set()
+        await expect(uses).to_have_text(["0 of 3"], timeout=SOONER_MS)
+    assert await page.evaluate("window.before")
+
+
+async def test_values_of_a_limit_that_are_not_shown_are_counted(
+    rt: Runtime[Any], site: Site, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "GATES_MAX", 1)
+    end, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    @rt.actor(queue="mail", limits=[Concurrency(5, per="account")])
+    async def write(account: str) -> str:
+        begun.release()
+        await end.wait()
+        return account
+
+    async with rt.worker(concurrency=10):
+        for account in ("acme", "acme", "globex", "initech"):
+            await write.send(account)
+            await begun.acquire()
+        await page.goto(site.url("limits"))
+        limit = page.locator("tr", has_text="write.account@mail")
+        await expect(limit.locator(".use")).to_have_text(["acme2 of 5"])
+        await expect(limit).to_contain_text("and 2 more values")
+        monkeypatch.setattr(usage, "LOOKS_MAX", 3)
+        await page.keyboard.press("r")
+        await expect(limit).to_contain_text("and at least 1 more value")
+        end.set()
 
 
 async def test_long_list_goes_by_pages(rt: Runtime[Any], site: Site, page: Page) -> None:

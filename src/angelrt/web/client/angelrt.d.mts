@@ -301,8 +301,25 @@ export interface Pause {
   reason: string;
 }
 
+/** What is taken at one gate. `value` is "" for a limit that goes by no argument, and null where it is hidden or nobody tells it. */
+export interface ShownGate {
+  value: string | null;
+  taken: number;
+  valueHidden: boolean;
+}
+
+/** How much of a limit is in use: `gates` are the fullest, up to five of the `inUse` that were found; with `hasMore`, not all were. */
+export interface ShownUse {
+  rule: string;
+  most: number;
+  gates: ShownGate[];
+  inUse: number;
+  hasMore: boolean;
+}
+
 export interface Limits {
   rules: Rule[];
+  usage: ShownUse[];
   pauses: Pause[];
 }
 

@@ -17,6 +17,7 @@ const TONES = {
   drained: "warn",
   draining: "warn",
   blocked: "warn",
+  nearly: "warn",
   delayed: "calm",
   ready: "calm",
   lane: "calm",

@@ -2,13 +2,15 @@
 
 import { get, path, post, put } from "../api.js";
 import { h } from "../dom.js";
-import { data, when } from "../format.js";
-import { badge, button, card, empty, head, table } from "../parts.js";
+import { data, number, when } from "../format.js";
+import { badge, bar, button, card, empty, head, table } from "../parts.js";
+
+const NEARLY = 0.8; // from this share on a limit is about to hold jobs back
 
 export function limits(ctx) {
   return {
     load: (signal) => get(path("limits"), null, signal),
-    view: ({ rules = [], pauses = [] }) => [
+    view: ({ rules = [], usage = [], pauses = [] }) => [
       head(
         "Limits and quotas",
         "They hold for the whole fleet, and can be changed while it runs.",
@@ -18,7 +20,7 @@ export function limits(ctx) {
         ? card(
             "Limits",
             null,
-            table("Limits", ruleColumns(ctx), rules, (rule) => rule.name),
+            table("Limits", ruleColumns(ctx, new Map(usage.map((use) => [use.rule, use]))), rules, (rule) => rule.name),
           )
         : empty("No limit is declared", "Declare some with limits=[Concurrency(...), RateLimit(...)]; workers store them when they start."),
       card(
@@ -32,17 +34,48 @@ export function limits(ctx) {
   };
 }
 
-function ruleColumns(ctx) {
+function ruleColumns(ctx, usage) {
   return [
     { name: "Limit", cell: (rule) => data(rule.name, "mono") },
     {
       name: "Holds",
       cell: (rule) => [data(rule.limit), rule.declared && h("span", { class: "faint block" }, "declared: ", data(rule.declared))],
     },
+    { name: "In use", kind: "usage", cell: (rule) => inUse(usage.get(rule.name)) },
     { name: "State", cell: (rule) => (rule.declared ? badge("paused", "Changed") : badge("ok", "As declared")) },
     ...(ctx.may ? [{ name: "Actions", kind: "actions", cell: (rule) => ruleActions(ctx, rule) }] : []),
   ];
 }
+
+function inUse(use) {
+  if (!use) return h("span", { class: "faint" }, "–");
+  const more = use.inUse - use.gates.length;
+  return [
+    use.gates.length ? use.gates.map((gate) => gateUse(use, gate)) : gateUse(use, { value: "", taken: 0 }),
+    more > 0 && h("p", { class: "faint" }, `and ${use.hasMore ? "at least " : ""}${number(more)} more ${more === 1 ? "value" : "values"}`),
+    more <= 0 && use.hasMore && h("p", { class: "faint" }, "Other values may be in use."),
+  ];
+}
+
+function gateUse(use, gate) {
+  const share = gate.taken / use.most;
+  const words = `${number(gate.taken)} of ${number(use.most)}`;
+  return h(
+    "div",
+    { class: "use" },
+    h(
+      "div",
+      { class: "use-words" },
+      gate.value !== "" && valueOf(gate),
+      h("span", null, words),
+      share >= NEARLY && badge("nearly", share >= 1 ? "Used up" : "Nearly used"),
+    ),
+    bar(`${words} taken`, [[share, share >= NEARLY ? "warn" : "live"]]),
+  );
+}
+
+const valueOf = (gate) =>
+  gate.value === null ? h("span", { class: "faint" }, gate.valueHidden ? "a hidden value" : "an unknown value") : data(gate.value);
 
 const ruleActions = (ctx, rule) => [
   button("Change", () => change(ctx, rule), "small", { key: "change", "aria-label": `Change ${rule.name}` }),
