@@ -20,6 +20,7 @@ from .config import BATCH_MAX_JOBS, BLOB_MIN_BYTES
 from .errors import Draining, DuplicateJob, InvalidArguments, InvalidOptions, JobNotFound
 from .job import NONCE_CHARS, ErrorInfo, View, at_ms, blob_field, id_time_ms, shown_payload, shown_record, write_number, write_record
 from .queue import check_queue
+from .retry import MAX_DELAY_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ ERRORS_AT_ONCE: Final = 25
 """Errors that are kept apart, in one reply: each is at most three texts of 8,000 characters."""
 ARGUMENTS_AT_ONCE: Final = 4
 """Arguments that are kept apart, in one reply: each is at most 1 MiB."""
+PER_SECOND_MIN: Final = 1 / 86_400
 PER_SECOND_MAX: Final = 1_000_000
 REPLAYED: Final = 1
 
@@ -173,21 +175,22 @@ class DeadLetters:
     async def replay_all(self, *, per_second: float | None = None, **wanted: Unpack[DeadLetterFilter]) -> Replays:
         """Replay what a filter means, without one all there is, in the order in which it failed.
 
-        With `per_second`, each job is due one interval after the one before it, from now on: the jobs wait as delayed ones, and this call
-        returns as soon as all are placed. What fails again meanwhile is left alone. Raises InvalidOptions.
+        With `per_second`, each job is due one interval after the one before it, from now on, and after ten years at the latest: the jobs
+        wait as delayed ones, and this call returns as soon as all are placed. What fails again meanwhile is left alone. Raises
+        InvalidOptions.
         """
         interval_ms = 0.0 if per_second is None else 1000 / _check_rate(per_second)
         store = self._client().store
         first_ms: float | None = None
         placed = refused = taken = 0
         async for page in self._pages(_filter(**wanted), oldest_first=True):
-            jobs = [_as_it_is(failure, _when(first_ms, (placed + n) * interval_ms)) for n, failure in enumerate(page)]
+            jobs = [_as_it_is(failure, _when(first_ms, _capped((placed + n) * interval_ms))) for n, failure in enumerate(page)]
             now_ms, codes = await store.replay([(job, failure.head.failed_ms, "") for job, failure in zip(jobs, page, strict=True)])
             first_ms = now_ms if first_ms is None else first_ms
             placed += len(page)
             refused += sum(isinstance(code, bytes) for code in codes)
             taken += codes.count(REPLAYED)
-        last_due_at = at_ms(first_ms + (placed - 1) * interval_ms) if first_ms is not None and taken else None
+        last_due_at = at_ms(first_ms + _capped((placed - 1) * interval_ms)) if first_ms is not None and taken else None
         return Replays(replayed=taken, refused=refused, last_due_at=last_due_at)
 
     async def edit_and_replay(self, job_id: str, without: Iterable[str] = (), /, **arguments: Any) -> Job[Any]:
@@ -341,10 +344,14 @@ def _time_ms(name: str, time: datetime) -> float:
 
 
 def _check_rate(per_second: float) -> float:
-    if isinstance(per_second, bool) or not isinstance(per_second, int | float) or not 0 < per_second <= PER_SECOND_MAX:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-        message = f"replay_all(per_second={per_second!r}): use a number above 0, at most {PER_SECOND_MAX:,}"
+    if isinstance(per_second, bool) or not isinstance(per_second, int | float) or not PER_SECOND_MIN <= per_second <= PER_SECOND_MAX:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        message = f"replay_all(per_second={per_second!r}): use one a day to {PER_SECOND_MAX:,} a second"
         raise InvalidOptions(message)
     return per_second
+
+
+def _capped(delay_ms: float) -> float:
+    return min(delay_ms, MAX_DELAY_S * 1000)
 
 
 def _read_cursor(cursor: str) -> _Head:

@@ -23,7 +23,7 @@ NEWEST: Final = "$"
 class Event(View):
     """One call: `verb` is enqueue, claim, settle, cancel, expire, replay, purge or schedule; `jobs` says of how many.
 
-    `ids` are those of up to eight of them, of a settle those that ended; `worker` is `-` for what no worker did. `id` is where to go on.
+    `ids` are those of up to eight of them; `worker` is `-` for what no worker did. `id` is where to go on.
     """
 
     id: str

@@ -49,8 +49,9 @@ async def explain(store: Store, job_id: str, *, lease_ms: float, attempts_of: Ca
     found = _Finder(job_id, told, workers, now_ms, speed, record.meta.get("a") or attempts_of(record.actor))
     reasons = list(found.reasons())
     status = STATUS_OF_STATE["lane" if told.state == "lanes" else told.state]
+    queue = told.queue or (views.failed_in(views.read_outcome(told.result)[0].flow) if told.result else None)
     return Explanation(
-        id=job_id, actor=record.actor, queue=told.queue or None, status=status, reasons=reasons, expected_at=found.expected_at(reasons)
+        id=job_id, actor=record.actor, queue=queue, status=status, reasons=reasons, expected_at=found.expected_at(reasons)
     )
 
 

@@ -76,10 +76,16 @@ def id_time_ms(job_id: str) -> int:
 
 
 def check_id(job_id: str) -> str:
-    """Return an id chosen by the caller. Raises InvalidOptions when it is empty, over 128 bytes or has control characters."""
+    """Return an id chosen by the caller.
+
+    Raises InvalidOptions when it is empty, over 128 bytes or has control characters, and for `.` and `..`.
+    """
     text = isinstance(job_id, str)  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
     if not text or not job_id.isprintable() or not 0 < len(job_id.encode("utf-8", "replace")) <= ID_MAX_BYTES:
         message = f"id {(job_id[:60] if text else job_id)!r}: use 1 to {ID_MAX_BYTES} bytes of printable text"
+        raise InvalidOptions(message)
+    if job_id in (".", ".."):
+        message = f"id {job_id!r} stands for a folder in every address, so no page could show the job: use another"
         raise InvalidOptions(message)
     return job_id
 

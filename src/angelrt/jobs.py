@@ -96,7 +96,11 @@ class Jobs:
         store = self._client().store
         places = _places(wanted, await store.queues())
         if cursor is not None:
-            places = _from(_read(cursor), places)
+            begin = _read(cursor)
+            if not any((begin.state, begin.queue) == (place.state, place.queue) for place in places):
+                message = f"list(cursor={cursor[:60]!r}): a cursor goes on with the list that gave it; ask for the same state and queue"
+                raise InvalidOptions(message)
+            places = _from(begin, places)
         return await _page(store, wanted, places, limit)
 
     async def counts(self) -> dict[str, int]:

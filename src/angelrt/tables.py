@@ -44,11 +44,11 @@ def limits(console: Console, rules: Iterable[Rule], pauses: Iterable[Pause]) -> 
     """Show limits and pauses."""
     table = Table("limit", "holds", "declared", box=box.SIMPLE)
     for rule in rules:
-        table.add_row(Text(rule.name), rule.limit, rule.declared or "the same")
+        table.add_row(plain(rule.name), rule.limit, rule.declared or "the same")
     console.print(table if table.rows else "No worker has declared a limit.")
     for pause in pauses:
         why = f": {pause.reason}" if pause.reason else ""
-        console.print(f"{pause.kind} {pause.name} is {pause.how} since {pause.at:%Y-%m-%d %H:%M:%S} UTC by {pause.by}{why}", markup=False)
+        console.print(plain(f"{pause.kind} {pause.name} is {pause.how} since {pause.at:%Y-%m-%d %H:%M:%S} UTC by {pause.by}{why}"))
 
 
 def banner(rt: Runtime[Any], worker: Worker) -> str:

@@ -241,14 +241,14 @@ async def test_counters_of_another_hour_have_their_own_key(part: Partition) -> N
     assert dict(zip(counters[::2], counters[1::2], strict=True))[b"q|a|completed"] == b"1"
 
 
-async def test_one_event_a_call_names_the_jobs_that_ended(part: Partition) -> None:
+async def test_one_event_a_call_names_the_jobs_whose_runs_ended(part: Partition) -> None:
     await lease(part, "j1", "j2", "j3", "j4")
     before = await part.state()
     await part.settle(
         verdict("j1", "c", b"null"), verdict("j2", "r", delay_ms=500), verdict("j3", "n", b"half"), verdict("j4", "f", b"error")
     )
     after = await part.state()
-    assert after.events[len(before.events) :] == (("settle", "w1", 3, ("j1", "j4")),)
+    assert after.events[len(before.events) :] == (("settle", "w1", 3, ("j1", "j2", "j4")),)
 
 
 async def test_event_names_eight_jobs_at_most(part: Partition) -> None:

@@ -24,8 +24,10 @@ from angelrt import (
     RuntimeNotOpen,
     Unique,
 )
+from angelrt.dead_letters import PER_SECOND_MIN
 from angelrt.job import at_ms, read_record
 from angelrt.limits import quoted
+from angelrt.retry import MAX_DELAY_S
 from tests.scripts.partition import START_MS, job, verdict
 from tests.state import read_state
 
@@ -325,10 +327,24 @@ async def test_what_fails_again_meanwhile_is_left_alone(rt: Runtime[None], part:
     assert (await rt.dead_letters.list(1)).total == 250
 
 
-@pytest.mark.parametrize("per_second", [0, -1, float("nan"), float("inf"), True, "5", 1_000_001])
+async def test_replay_at_the_least_rate_puts_nothing_off_for_more_than_ten_years(rt: Runtime[None], part: Partition) -> None:
+    names = [f"j{n:04}" for n in range(4_000)]
+    for first in range(0, len(names), 200):
+        await fail(part, *names[first : first + 200])
+    ten_years, began = timedelta(seconds=MAX_DELAY_S), datetime.now(UTC)
+    done = await rt.dead_letters.replay_all(per_second=PER_SECOND_MIN)
+    last = await rt.job(names[-1]).info()
+    assert done.replayed == len(names)
+    assert done.last_due_at is not None
+    assert last.due_at is not None
+    assert began + ten_years - timedelta(milliseconds=1) <= done.last_due_at <= datetime.now(UTC) + ten_years
+    assert abs(last.due_at - done.last_due_at) <= timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize("per_second", [0, -1, 1e-300, 1e-5, float("nan"), float("inf"), True, "5", 1_000_001])
 async def test_rate_of_nonsense_is_refused(rt: Runtime[None], part: Partition, per_second: Any) -> None:
     await fail(part, "j1")
-    with pytest.raises(InvalidOptions, match="use a number above 0"):
+    with pytest.raises(InvalidOptions, match="use one a day to 1,000,000 a second"):
         await rt.dead_letters.replay_all(per_second=per_second)
     assert await found(rt) == ["j1"]
 

@@ -323,18 +323,20 @@ async def test_running_job_that_was_asked_to_stop_is_told_by_whom(part: Partitio
 
 
 @pytest.mark.parametrize(
-    ("code", "payload", "words"),
+    ("code", "payload", "words", "queue"),
     [
-        ("c", b"1", f"it completed at {START} after 1 attempt"),
-        ("f", FAILURE, f"it failed at {START} after 1 attempt; the last error was ValueError: no such file"),
+        ("c", b"1", f"it completed at {START} after 1 attempt", None),
+        ("f", FAILURE, f"it failed at {START} after 1 attempt; the last error was ValueError: no such file", "q"),
     ],
 )
-async def test_ended_job_is_told_how_and_after_how_many_attempts(part: Partition, code: str, payload: bytes, words: str) -> None:
+async def test_ended_job_is_told_how_and_after_how_many_attempts(
+    part: Partition, code: str, payload: bytes, words: str, queue: str | None
+) -> None:
     await part.send("j1")
     await part.claim()
     await part.settle(verdict("j1", code, payload))
     found = await explain(part, "j1")
-    assert (kinds(found), found.text, found.queue, found.expected_at) == (["ended"], words, None, None)
+    assert (kinds(found), found.text, found.queue, found.expected_at) == (["ended"], words, queue, None)
 
 
 async def test_attempts_are_counted(part: Partition) -> None:

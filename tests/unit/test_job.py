@@ -109,6 +109,13 @@ def test_any_other_id_is_refused_with_what_is_allowed(job_id: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("job_id", [".", ".."])
+def test_an_id_that_no_address_can_hold_is_refused(job_id: str) -> None:
+    with pytest.raises(InvalidOptions, match="stands for a folder in every address"):
+        check_id(job_id)
+    assert check_id("...") == "..."
+
+
 @pytest.mark.parametrize("job_id", [7, b"x", None])
 def test_an_id_that_is_no_text_is_refused_too(job_id: object) -> None:
     with pytest.raises(InvalidOptions, match="printable text"):

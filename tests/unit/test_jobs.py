@@ -144,6 +144,14 @@ async def test_what_cannot_be_meant_is_refused(rt: Runtime[None], wrong: dict[st
         await rt.jobs.list(**wrong)
 
 
+async def test_a_cursor_of_a_list_of_other_jobs_is_refused(rt: Runtime[None], part: Partition) -> None:
+    await part.send(job("j1"), job("j2"), job("other", queue="b"))
+    cursor = (await rt.jobs.list(state="ready", queue="q", limit=1)).cursor
+    for other in ({"state": "completed"}, {"state": "leased"}, {"queue": "b"}):
+        with pytest.raises(InvalidOptions, match="a cursor goes on with the list that gave it"):
+            await rt.jobs.list(cursor=cursor, **other)
+
+
 @given(st.text())
 def test_a_cursor_of_any_text_is_refused_or_read(server_url: str, cursor: str) -> None:
     async def look(part: Partition) -> None:

@@ -94,6 +94,14 @@ async def test_events_come_as_they_happen(rt: Runtime[None], part: Partition) ->
     assert (event.verb, event.worker, event.jobs, event.ids) == ("enqueue", "-", 1, ["j1"])
 
 
+async def test_a_run_that_is_tried_again_is_named_in_its_event(rt: Runtime[Any], part: Partition) -> None:
+    await part.send("j1", "j2")
+    await part.claim(2)
+    await part.settle(verdict("j1", "r", b"error", delay_ms=10), verdict("j2", "c", b"1"))
+    [event] = await rt.recent_events(1)
+    assert (event.verb, event.jobs, event.ids) == ("settle", 2, ["j1", "j2"])
+
+
 async def test_events_go_on_after_the_one_that_was_seen_last(rt: Runtime[None], part: Partition) -> None:
     await work(part, "j 1", "j2")
     async with aclosing(rt.events("0")) as events:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from angelrt import JobInfo, Runtime, Stats, Status, WorkerInfo, tables
+from angelrt.control import Pause, Rule
 from angelrt.doctor import Finding
 from angelrt.job import Attempt, ErrorInfo, Progress
 from angelrt.stats import Figures, QueueDepth
@@ -192,6 +193,14 @@ def test_text_of_users_is_never_taken_for_markup(text: str) -> None:
     assert shown_job.count(text) >= 6
     assert f"ValueError: {text}" in shown_job
     assert shown(tables.findings, [Finding(check="server", level="error", found=text, remedy=text)]).count(text) == 2
+
+
+def test_a_reason_cannot_steer_the_terminal() -> None:
+    pause = Pause(kind="queue", name="mail", how="paused", by="ann\x07", at=NOON, reason="a \x1b[31mred one")
+    text = shown(tables.limits, [Rule(name="x\x1b@q", limit="3", declared=None)], [pause])
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "a \\x1b[31mred one" in text
 
 
 def test_an_error_goes_to_standard_error_as_its_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ end
 local stamp = integer(now)
 local ended, ended_ids, delayed, ready, lanes, leased, heads = { c = {}, f = {}, k = {} }, {}, {}, {}, {}, {}, {}
 local results, overwritten, runs, gone, held, holders, notes, refused_blobs = {}, {}, {}, {}, {}, {}, {}, {}
-local refunds, settled, results_of, old_blobs, moved = {}, 0, {}, {}, { c = {}, f = {}, k = {} }
+local refunds, settled_ids, results_of, old_blobs, moved = {}, {}, {}, {}, { c = {}, f = {}, k = {} }
 
 local function push_to(lists, key, a, b)
   local list = lists[key] or {}
@@ -175,7 +175,7 @@ for i, id in ipairs(ids) do
       words[pickup] = (words[pickup] or 0) + 1
       words[took] = (words[took] or 0) + 1
     end
-    settled = settled + 1
+    settled_ids[#settled_ids + 1] = id
     if ended[verdict] then
       push_to(ended, verdict, stamp, id)
       ended_ids[#ended_ids + 1] = id
@@ -301,5 +301,5 @@ for verdict, list in pairs(ended) do
     trim(RETENTION[verdict], math.min(#list, SWEEP_MAX))
   end
 end
-if settled > 0 then event(EVENTS, events_max, 'settle', worker, settled, ended_ids) end
+if #settled_ids > 0 then event(EVENTS, events_max, 'settle', worker, #settled_ids, settled_ids) end
 return codes
