@@ -50,9 +50,7 @@ async def explain(store: Store, job_id: str, *, lease_ms: float, attempts_of: Ca
     reasons = list(found.reasons())
     status = STATUS_OF_STATE["lane" if told.state == "lanes" else told.state]
     queue = told.queue or (views.failed_in(views.read_outcome(told.result)[0].flow) if told.result else None)
-    return Explanation(
-        id=job_id, actor=record.actor, queue=queue, status=status, reasons=reasons, expected_at=found.expected_at(reasons)
-    )
+    return Explanation(id=job_id, actor=record.actor, queue=queue, status=status, reasons=reasons, expected_at=found.expected_at(reasons))
 
 
 async def _ask(store: Store, queue: str, job_id: str, workers: Sequence[WorkerInfo]) -> Told:
