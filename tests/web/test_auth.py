@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.authentication import SimpleUser
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route
 
 from angelrt import ConfigError, Runtime
 from angelrt.web import auth, new_app, tries
-from angelrt.web.auth import COOKIE
+from angelrt.web.auth import Access
 from angelrt.web.guard import HEADERS, QUERY_MAX_BYTES
 from angelrt.web.hosts import host_name, is_loopback
 from tests.web.conftest import OPERATOR, READER
@@ -140,12 +141,18 @@ async def test_a_refusal_says_what_to_do(live: Live) -> None:
 # -- tokens and sessions -----------------------------------------------------------------------------------------------------------
 
 
-async def session(live: Live, token: str = OPERATOR) -> httpx.AsyncClient:
+async def session(live: Live, token: str = OPERATOR, *, path: str = "") -> httpx.AsyncClient:
     """Return a client that has logged in, as the page does."""
     client = await live.client()
-    answer = await client.post("/login", json={"token": token})
+    answer = await client.post(f"{path}/login", json={"token": token})
     assert answer.status_code == 204
     return client
+
+
+def kept(client: httpx.AsyncClient) -> tuple[str, str]:
+    """Return name and value of the cookie that a client has."""
+    [cookie] = client.cookies.jar
+    return cookie.name, cookie.value or ""
 
 
 def same_site(live: Live) -> dict[str, str]:
@@ -183,7 +190,7 @@ async def test_the_cookie_goes_over_tls_alone_where_that_is_spoken(rt: Runtime[A
 
 async def test_a_session_that_is_changed_or_over_is_none(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     client = await session(live)
-    value = client.cookies[COOKIE]
+    name, value = kept(client)
     until, nonce, seal = value.split(".")
     for forged in (
         f"{int(until) + 1}.{nonce}.{seal}",
@@ -193,18 +200,54 @@ async def test_a_session_that_is_changed_or_over_is_none(live: Live, monkeypatch
         "a.b.c",
         "9" * 5000,
     ):
-        other = await live.client(Cookie=f"{COOKIE}={forged}")
+        other = await live.client(Cookie=f"{name}={forged}")
         assert (await other.get("/api/v1/overview")).status_code == 401, forged
     assert (await client.get("/api/v1/overview")).status_code == 200
-    late = await live.client(Cookie=f"{COOKIE}={value}")
+    late = await live.client(Cookie=f"{name}={value}")
     monkeypatch.setattr(auth, "time", SimpleNamespace(time=lambda: int(until) + 1))
     assert (await late.get("/api/v1/overview")).status_code == 401
 
 
 async def test_a_session_ends_when_its_token_is_taken_away(live: Live, serve: Serve) -> None:
-    value = (await session(live)).cookies[COOKIE]
-    after = await serve(readers=[READER], operators=["another-operator-token"])
-    assert (await (await after.client(Cookie=f"{COOKIE}={value}")).get("/api/v1/overview")).status_code == 401
+    _, value = kept(await session(live))
+    operators = ["another-operator-token"]
+    after = await serve(readers=[READER], operators=operators)
+    name = Access([READER], operators, None).cookie("")
+    assert (await (await after.client(Cookie=f"{name}={value}")).get("/api/v1/overview")).status_code == 401
+
+
+async def test_two_apps_of_one_host_do_not_log_each_other_out(live: Live, serve: Serve) -> None:
+    elsewhere = ["another-operator-token"]
+    other = await serve(operators=elsewhere)
+    client = await session(live)
+    assert (await client.post(f"{other.url}/login", json={"token": elsewhere[0]})).status_code == 204
+    assert len(client.cookies) == 2, "cookies are shared by the ports of a host"
+    for url in (live.url, other.url):
+        assert (await client.get(f"{url}/api/v1/me")).json()["role"] == "operator", url
+    assert (await client.post(f"{other.url}/logout", json={}, headers=same_site(other))).status_code == 204
+    assert (await client.get("/api/v1/me")).json()["role"] == "operator"
+
+
+async def test_an_app_below_another_has_a_cookie_of_its_own(serve: Serve, rt: Runtime[Any]) -> None:
+    outer = Starlette(routes=[Mount("/queues", new_app(rt, operators=[OPERATOR])), Mount("/", new_app(rt, operators=[OPERATOR]))])
+    live = await serve(app=outer)
+    client = await session(live, path="/queues")
+    name, _ = kept(client)
+    assert name == Access([], [OPERATOR], None).cookie("/queues")
+    assert (await client.post("/login", json={"token": OPERATOR})).status_code == 204
+    assert {cookie.path for cookie in client.cookies.jar} == {"/", "/queues"}
+    assert len({cookie.name for cookie in client.cookies.jar}) == 2
+    for path in ("", "/queues"):
+        assert (await client.get(f"{path}/api/v1/me")).json()["role"] == "operator", path
+
+
+async def test_any_of_several_cookies_of_one_name_will_do(live: Live) -> None:
+    name, value = kept(await session(live))
+    over = f"1.{'0' * 32}.{'0' * 64}"
+    for values in ([over, value], [value, over], ["", "a=b", value]):
+        client = await live.client(Cookie="; ".join(f"{name}={one}" for one in values))
+        assert (await client.get("/api/v1/me")).json()["role"] == "operator", values
+    assert (await (await live.client(Cookie=f"{name}={over}; x{name}={value}")).get("/api/v1/me")).json()["role"] is None
 
 
 async def test_a_wrong_bearer_token_is_not_made_good_by_a_cookie(live: Live) -> None:

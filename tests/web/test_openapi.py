@@ -37,7 +37,7 @@ def described(rt: Runtime[Any]) -> dict[str, Any]:
     """Return the document of a runtime."""
     import orjson  # noqa: PLC0415 - as the app does
 
-    found: dict[str, Any] = orjson.loads(document(OPERATIONS, rt.registered, "Queues", ""))
+    found: dict[str, Any] = orjson.loads(document(OPERATIONS, rt.registered, "Queues", "", cookie="session"))
     return found
 
 

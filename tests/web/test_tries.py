@@ -120,7 +120,7 @@ async def test_nobody_with_a_right_token_or_a_session_is_locked_out(live: Live) 
 
 async def test_an_old_session_is_no_try(live: Live) -> None:
     live.app.state.site.access.tries = Tries(Clock())
-    late = await live.client(Cookie=f"angelrt_session=1.{'0' * 32}.{'0' * 64}")
+    late = await live.client(Cookie=f"{live.app.state.site.access.cookie('')}=1.{'0' * 32}.{'0' * 64}")
     told = {(await late.get("/api/v1/overview")).status_code for _ in range(PER_ADDRESS + 5)}
     assert told == {401}
 

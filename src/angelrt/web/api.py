@@ -13,7 +13,7 @@ from ..alerts import overview as alerts_overview
 from ..errors import ConfigError, RedisUnavailable, RuntimeNotOpen
 from ..series import MINUTES_MAX
 from . import answers, api_control, api_jobs, audit, openapi, sse
-from .auth import client_address, forget_session, keep_session
+from .auth import client_address, forget_session, keep_session, mounted_at
 from .call import Body, Call, Operation, Query
 from .errors import Refused
 
@@ -60,14 +60,14 @@ async def log_in(call: Call) -> Response:
         access.tries.count(client_address(call.request))
         raise Refused(401, "NotAuthenticated", "this token is not known here", headers={"WWW-Authenticate": "Bearer"})
     response = Response(status_code=204)
-    keep_session(call.request, response, session)
+    keep_session(access, call.request, response, session)
     return response
 
 
 async def log_out(call: Call) -> Response:
     """Let the browser forget its session."""
     response = Response(status_code=204)
-    forget_session(call.request, response)
+    forget_session(call.site.access, call.request, response)
     return response
 
 
@@ -189,7 +189,8 @@ async def metrics(call: Call) -> Response:
 
 async def document(call: Call) -> Response:
     """Write the description of this API."""
-    found = openapi.document(OPERATIONS, call.rt.registered, call.site.title, call.request.scope.get("root_path", ""))
+    path = mounted_at(call.request)
+    found = openapi.document(OPERATIONS, call.rt.registered, call.site.title, path, cookie=call.site.access.cookie(path))
     return Response(found, media_type="application/json")
 
 

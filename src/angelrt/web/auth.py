@@ -17,7 +17,7 @@ from .hosts import is_loopback
 from .tries import Tries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -31,6 +31,7 @@ TOKEN_MIN_CHARS: Final = 16
 TOKEN: Final = re.compile(r"[!-~]+")
 SESSION: Final = re.compile(r"(\d{1,12})\.([0-9a-f]{32})\.([0-9a-f]{64})")
 WHO_CHARS: Final = 8
+COOKIE_CHARS: Final = 12
 LOGIN_NEEDED: Final = "log in, or send `Authorization: Bearer TOKEN`"
 FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip")
 """By these a proxy says that somebody else asks."""
@@ -60,6 +61,7 @@ class Access:
             message = "rt.web(readers=, operators=): a token stands in both; give each role tokens of its own"
             raise ConfigError(message)
         self._auth = auth
+        self._own = hashlib.sha256(b"\0".join(sorted(key for key, _ in self._roles))).digest()
         self.tries = Tries()
 
     @property
@@ -72,12 +74,19 @@ class Access:
         """Whether one can log in with a token."""
         return bool(self._roles)
 
+    def cookie(self, path: str) -> str:
+        """Return the name of this app's cookie where it is mounted at a path.
+
+        Browsers share the cookies of a host among its ports and paths, so under one name two apps would log each other out.
+        """
+        return f"{COOKIE}_{hmac.new(self._own, path.encode(), hashlib.sha256).hexdigest()[:COOKIE_CHARS]}"
+
     async def identify(self, request: Request) -> Identity:
         """Return who asks. Raises Refused for another machine where no authentication is configured, and after too many wrong tokens."""
         if not self.is_required:
             return _local(request)
         token = bearer_token(request)
-        found = self._by_session(request.cookies.get(COOKIE, "")) if token is None else self._by_token(token)
+        found = self._by_cookies(request) if token is None else self._by_token(token)
         if found.role is None and self._auth is not None:
             role = await self._auth(request)
             if role not in ("reader", "operator", None):
@@ -104,6 +113,11 @@ class Access:
             found = Identity(role, _who(key), is_ambient=False) if hmac.compare_digest(key, given) else found
         return found
 
+    def _by_cookies(self, request: Request) -> Identity:
+        """Return who one of the cookies names: of a name there may be several, and one that is over says nothing of the others."""
+        found = map(self._by_session, _cookies(request, self.cookie(mounted_at(request))))
+        return next((identity for identity in found if identity.role is not None), NOBODY)
+
     def _by_session(self, session: str) -> Identity:
         parts = SESSION.fullmatch(session)
         found = NOBODY
@@ -113,6 +127,20 @@ class Access:
         for key, role in self._roles:
             found = Identity(role, _who(key), is_ambient=True) if hmac.compare_digest(_sealed(key, head).encode(), given) else found
         return found
+
+
+def mounted_at(request: Request) -> str:
+    """Return the path at which the app is mounted; empty at the root."""
+    path: str = request.scope.get("root_path", "")
+    return path
+
+
+def _cookies(request: Request, name: str) -> Iterator[str]:
+    """Yield the values of all cookies of a name; Starlette's own `cookies` keep one."""
+    for part in ";".join(request.headers.getlist("cookie")).split(";"):
+        found, _, value = part.partition("=")
+        if found.strip() == name:
+            yield value.strip()
 
 
 def _listed(name: str, tokens: Sequence[str]) -> Sequence[str]:
@@ -210,13 +238,15 @@ def _place(host: str | None, port: int | None, scheme: str) -> tuple[str | None,
     return host, port or (443 if scheme == "https" else 80)
 
 
-def keep_session(request: Request, response: Response, session: str) -> None:
+def keep_session(access: Access, request: Request, response: Response, session: str) -> None:
     """Let the browser keep a session, for this app's paths alone, out of reach of scripts and of other sites."""
-    path = request.scope.get("root_path", "") or "/"
+    path = mounted_at(request)
     is_secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https:")  # as seen before a proxy
-    response.set_cookie(COOKIE, session, max_age=SESSION_S, path=path, secure=is_secure, httponly=True, samesite="strict")
+    name = access.cookie(path)
+    response.set_cookie(name, session, max_age=SESSION_S, path=path or "/", secure=is_secure, httponly=True, samesite="strict")
 
 
-def forget_session(request: Request, response: Response) -> None:
+def forget_session(access: Access, request: Request, response: Response) -> None:
     """Let the browser forget the session."""
-    response.delete_cookie(COOKIE, path=request.scope.get("root_path", "") or "/", httponly=True, samesite="strict")
+    path = mounted_at(request)
+    response.delete_cookie(access.cookie(path), path=path or "/", httponly=True, samesite="strict")

@@ -51,8 +51,8 @@ DESCRIPTION: Final = (
 )
 
 
-def document(operations: Sequence[Operation], actors: Mapping[str, Actor[..., Any]], title: str, base: str) -> bytes:
-    """Return the document as JSON; `base` is where the app is mounted."""
+def document(operations: Sequence[Operation], actors: Mapping[str, Actor[..., Any]], title: str, base: str, *, cookie: str) -> bytes:
+    """Return the document as JSON; `base` is where the app is mounted, `cookie` the name of its session's cookie."""
     schemas = _models(operations)
     schemas["SendBody"] = _send_schema(actors, schemas)
     paths: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def document(operations: Sequence[Operation], actors: Mapping[str, Actor[..., An
             "schemas": schemas,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
-                "session": {"type": "apiKey", "in": "cookie", "name": "angelrt_session"},
+                "session": {"type": "apiKey", "in": "cookie", "name": cookie},
             },
         },
     }
