@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from . import cli_control, cli_failed, cli_schedules, cli_watch, cli_web, logs, tables
-from .cli_options import Json, Namespace, Url, out, print_json, run
+from .cli_options import Json, LogFormat, LogLevel, Namespace, Url, out, print_json, run, set_up_log
 from .config import NAMESPACE_DEFAULT, URL_VARIABLE
 from .errors import AngelError, ConfigError, InvalidOptions
 from .runtime import Runtime
@@ -43,8 +43,6 @@ Concurrency = Annotated[int, typer.Option(envvar="ANGELRT_CONCURRENCY", min=1, h
 Import = Annotated[list[str] | None, typer.Option("--import", envvar="ANGELRT_IMPORT", help="further module that declares actors")]
 Grace = Annotated[float, typer.Option(envvar="ANGELRT_GRACE", min=0, help="seconds that running jobs get to end in at a stop")]
 Burst = Annotated[bool, typer.Option("--burst", envvar="ANGELRT_BURST", help="stop when no job is ready and none runs")]
-LogLevel = Annotated[str, typer.Option(envvar="ANGELRT_LOG_LEVEL", help="debug, info, warning or error")]
-LogFormat = Annotated[str, typer.Option(envvar="ANGELRT_LOG_FORMAT", help="text or json")]
 
 
 def main() -> None:
@@ -74,8 +72,7 @@ def worker(
     as_json: Json = False,
 ) -> None:
     """Run jobs until SIGTERM or SIGINT; a second signal cuts the grace short."""
-    _check_logging(log_level, log_format)
-    logs.configure(log_level, "json" if as_json else log_format)
+    set_up_log(log_level, log_format, as_json=as_json)
     rt = load(target, modules or [])
     rt.url = url or rt.url
     served = [name.strip() for name in queues.split(",") if name.strip()] if queues else None
@@ -225,12 +222,6 @@ def _import(module: str) -> Any:
             raise
         message = f"there is no module {module!r} on the path (looked in {Path.cwd()} and the installed packages)"
         raise ConfigError(message) from error
-
-
-def _check_logging(level: str, form: str) -> None:
-    if level.upper() not in logging.getLevelNamesMapping() or form not in ("text", "json"):
-        message = f"--log-level is debug, info, warning or error, not {level!r}; --log-format is text or json, not {form!r}"
-        raise InvalidOptions(message)
 
 
 def _quoted(word: str) -> str:

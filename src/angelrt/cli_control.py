@@ -9,6 +9,7 @@ import typer
 from . import tables
 from .cli_options import Json, Namespace, Url, out, print_json, run
 from .config import NAMESPACE_DEFAULT
+from .errors import InvalidOptions
 from .runtime import Runtime
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def cancel(job_id: JobId, *, by: By = "", url: Url = None, namespace: Namespace 
 def pause(*, queue: Queue = None, actor: Actor = None, key: Key = None, by: By = "", reason: Reason = "", url: Url = None,
           namespace: Namespace = NAMESPACE_DEFAULT) -> None:  # fmt: skip
     """Let no job of a queue, an actor or a key begin until `resume`; what runs goes on."""
+    _check_named(queue, actor, key)
     _tell("paused", url, namespace, lambda control: control.pause(queue=queue, actor=actor, key=key, by=by, reason=reason))
 
 
@@ -68,6 +70,7 @@ def pause(*, queue: Queue = None, actor: Actor = None, key: Key = None, by: By =
 def resume(*, queue: Queue = None, actor: Actor = None, key: Key = None, url: Url = None,
            namespace: Namespace = NAMESPACE_DEFAULT) -> None:  # fmt: skip
     """Take a pause or a drain back."""
+    _check_named(queue, actor, key)
     _tell("resumed", url, namespace, lambda control: control.resume(queue=queue, actor=actor, key=key))
 
 
@@ -75,6 +78,7 @@ def resume(*, queue: Queue = None, actor: Actor = None, key: Key = None, url: Ur
 def drain(*, queue: Queue = None, actor: Actor = None, key: Key = None, by: By = "", reason: Reason = "", url: Url = None,
           namespace: Namespace = NAMESPACE_DEFAULT) -> None:  # fmt: skip
     """Refuse new jobs of a queue, an actor or a key until `resume`; what is there runs out."""
+    _check_named(queue, actor, key)
     _tell("draining", url, namespace, lambda control: control.drain(queue=queue, actor=actor, key=key, by=by, reason=reason))
 
 
@@ -112,6 +116,12 @@ def set_limit(
     out.print(f"{rule} is now {limit}", highlight=False)
 
 
+def _check_named(*named: str | None) -> None:
+    if sum(name is not None for name in named) != 1:
+        message = "name one of --queue, --actor and --key"
+        raise InvalidOptions(message)
+
+
 def _tell(word: str, url: str | None, namespace: str, change: Callable[[Control], Coroutine[Any, Any, list[str]]]) -> None:
     """Change something in the fleet, and name what is changed now."""
 
@@ -119,4 +129,5 @@ def _tell(word: str, url: str | None, namespace: str, change: Callable[[Control]
         async with Runtime(url, namespace=namespace) as rt:
             return await change(rt.control)
 
-    out.print(f"{word}: {', '.join(run(ask()))}", highlight=False)
+    changed = run(ask())
+    out.print(f"{word}: {', '.join(changed)}" if changed else "nothing of it was paused or drained", highlight=False)

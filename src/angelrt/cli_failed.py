@@ -72,8 +72,9 @@ def replay(
 ) -> None:  # fmt: skip
     """Let failed jobs run again: one, those of a filter, or all."""
     wanted = _filter(actor, queue, error, text, since, until)
-    if [job_id is not None, bool(wanted), everything].count(True) != 1 or (job_id is not None and per_second is not None):
-        message = "failed replay: name one job, or a filter, or --all; --per-second is for many"
+    _check_named("replay", job_id, wanted, everything=everything)
+    if job_id is not None and per_second is not None:
+        message = "failed replay: --per-second is for many"
         raise InvalidOptions(message)
 
     async def ask() -> Replays:
@@ -101,6 +102,7 @@ def purge(
 ) -> None:  # fmt: skip
     """Forget failed jobs: one, those of a filter, or all."""
     wanted = _filter(actor, queue, error, text, since, until)
+    _check_named("purge", job_id, wanted, everything=everything)
 
     async def ask() -> int:
         async with Runtime(url, namespace=namespace) as rt:
@@ -111,6 +113,13 @@ def purge(
         print_json({"purged": purged})
     else:
         out.print(f"{purged:,} forgotten", highlight=False)
+
+
+def _check_named(command: str, job_id: str | None, wanted: DeadLetterFilter, *, everything: bool) -> None:
+    """Raise InvalidOptions unless one thing is named."""
+    if [job_id is not None, bool(wanted), everything].count(True) != 1:
+        message = f"failed {command}: name one job, or a filter, or --all"
+        raise InvalidOptions(message)
 
 
 def _filter(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .cli_options import out, run
+from .cli_options import LogFormat, LogLevel, out, run, set_up_log
 from .errors import ConfigError
 from .web.hosts import is_loopback
 
@@ -56,8 +56,11 @@ def register(app: typer.Typer, load: Callable[[str, list[str]], Runtime[Any]]) -
         allow_host: AllowHost = None,
         url: DashboardUrl = None,
         title: Title = "Queues",
+        log_level: LogLevel = "info",
+        log_format: LogFormat = "text",
     ) -> None:
         """Serve the page, the HTTP API and the public status page until SIGTERM or SIGINT; see docs/web.md."""
+        set_up_log(log_level, log_format)
         rt = load(target, [])
         rt.url = url or rt.url
         serve(rt, host, port, reader_token=reader_token, operator_token=operator_token, hosts=allow_host or [], title=title)

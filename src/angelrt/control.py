@@ -66,8 +66,10 @@ class Control:
         return [what[1:] for what in found]
 
     async def resume(self, *, queue: str | None = None, actor: str | None = None, key: str | None = None) -> list[str]:
-        """Take pauses and drains back; what waited is looked at now. Returns the names that go on."""
-        found = await self._names(queue, actor, key)
+        """Take pauses and drains back; what waited is looked at now. Returns the names that go on, without those that were not held."""
+        named = await self._names(queue, actor, key)
+        held = {field.decode().removeprefix("d") for field in await self._store().command("HKEYS", self._store().keys.key("control"))}
+        found = [what for what in named if what in held]
         for what in found:
             await self._store().control("resume", what)
         return [what[1:] for what in found]

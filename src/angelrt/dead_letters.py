@@ -357,7 +357,7 @@ def _capped(delay_ms: float) -> float:
 def _read_cursor(cursor: str) -> _Head:
     failed_ms, _, job_id = cursor.partition(":")
     if not failed_ms.isdecimal() or not job_id:
-        message = f"list(before={cursor!r}): pass what the page before gave as `before`"
+        message = f"{cursor[:60]!r} is no cursor: pass what the page before gave"
         raise InvalidOptions(message)
     return _Head(int(failed_ms), job_id)
 

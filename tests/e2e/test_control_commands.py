@@ -153,7 +153,11 @@ async def test_drain_refuses_new_jobs_until_it_is_resumed(one_app: Application) 
     "arguments", [("pause",), ("resume", "--key", "a=1", "--actor", "double"), ("drain", "--queue", "q", "--actor", "a")]
 )
 def test_one_thing_is_named(one_app: Application, arguments: tuple[str, ...]) -> None:
-    assert "name one of queue=, actor= and key=" in said(one_app, *arguments, code=2)
+    assert "name one of --queue, --actor and --key" in said(one_app, *arguments, code=2)
+
+
+def test_resume_of_what_is_not_paused_says_so(one_app: Application) -> None:
+    assert said(one_app, "resume", "--queue", "default") == "nothing of it was paused or drained\n"
 
 
 def test_key_that_no_limit_goes_by_is_refused_in_words(one_app: Application) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,15 +57,16 @@ async def test_the_commands_list_replay_and_purge(server_url: str, namespace: st
 
 
 async def test_the_commands_refuse_what_is_not_clear(server_url: str, namespace: str, part: Partition) -> None:
-    for words in (
-        ("replay",),
-        ("replay", "a1", "--all"),
-        ("replay", "a1", "--per-second", "5"),
-        ("purge",),
-        ("purge", "a1", "--all"),
-        ("list", "--before", "1:a", "--actor", "a"),
+    for words, why in (
+        (("replay",), "failed replay: name one job, or a filter, or --all"),
+        (("replay", "a1", "--all"), "failed replay: name one job, or a filter, or --all"),
+        (("replay", "a1", "--per-second", "5"), "failed replay: --per-second is for many"),
+        (("purge",), "failed purge: name one job, or a filter, or --all"),
+        (("purge", "a1", "--all"), "failed purge: name one job, or a filter, or --all"),
+        (("list", "--before", "1:a", "--actor", "a"), "failed list: --before goes on in the list of all"),
+        (("list", "--before", "x"), "'x' is no cursor: pass what the page before gave"),
     ):
-        with pytest.raises(InvalidOptions):
+        with pytest.raises(InvalidOptions, match=re.escape(why)):
             await command(server_url, namespace, *words)
     assert len((await part.state()).failed) == 6
     assert "a1" in await command(server_url, namespace, "list", "--since", "2025-01-01", "--until", "2030-01-01")

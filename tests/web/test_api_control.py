@@ -37,6 +37,8 @@ async def test_queues_and_actors_are_paused_drained_and_resumed(rt: Runtime[Any]
     await post(operator, f"{where}/resume")
     await post(operator, "actors/echo/resume")
     assert await rt.control.pauses() == []
+    assert await post(operator, "actors/echo/resume") == {"changed": []}
+    assert await post(operator, "queues/ahead-of-a-deploy/pause") == {"changed": ["ahead-of-a-deploy"]}
 
 
 async def test_keys_are_paused_and_resumed(working: Runtime[Any], operator: httpx.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -69,7 +70,7 @@ def address(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_this_machine_and_stops_in_order(started: Any, number: signal.Signals) -> None:
-    process = started()
+    process = started("--log-level", "warning")
     url, who = address(process)
     assert who == "for this machine alone, without a login"
     assert url.startswith("http://127.0.0.1:")
@@ -96,6 +97,24 @@ def test_it_has_roles_by_the_tokens_of_its_environment(started: Any) -> None:
         assert client.get("api/v1/overview").status_code == 401
         answer = client.get("api/v1/me", headers={"Authorization": f"Bearer {OPERATOR}"})
     assert answer.json() == {"role": "operator", "authRequired": True, "canLogIn": True, "title": "Photographs"}
+
+
+def test_its_log_tells_when_and_what_was_asked_for_by_hand(started: Any) -> None:
+    process = started(ANGELRT_LOG_FORMAT="json")
+    url, _ = address(process)
+    with httpx.Client(base_url=url, trust_env=False, timeout=STOP_S) as client:
+        assert client.post("api/v1/queues/default/pause", json={}).status_code == 200
+    process.terminate()
+    lines = [json.loads(line) for line in process.communicate(timeout=STOP_S)[1].splitlines()]
+    [told] = [line for line in lines if line["logger"] == "angelrt.audit"]
+    assert (told["level"], told["message"]) == ("INFO", "this machine (operator): pause 'queue default'")
+    assert told["time"].startswith("20")
+
+
+def test_a_log_level_that_is_none_is_refused(started: Any) -> None:
+    process = started("--log-level", "loud")
+    assert "--log-level is debug, info, warning or error, not 'loud'" in process.communicate(timeout=STOP_S)[1]
+    assert process.returncode == 2
 
 
 def refusal(host: str, port: int = 0) -> str:

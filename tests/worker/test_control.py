@@ -159,6 +159,13 @@ async def test_resume_lifts_pause_and_drain_together(rt: Runtime[Any]) -> None:
 # -- words ----------------------------------------------------------------------------------------------------------------------------
 
 
+async def test_resume_names_what_was_held_alone(rt: Runtime[Any]) -> None:
+    await rt.control.pause(queue="mail")
+    assert await rt.control.resume(actor="mail") == []
+    assert await rt.control.resume(queue="mail") == ["mail"]
+    assert await rt.control.resume(queue="mail") == []
+
+
 @pytest.mark.parametrize("verb", ["pause", "resume", "drain"])
 @pytest.mark.parametrize("what", [{}, {"queue": "mail", "actor": "call"}, {"queue": "mail", "actor": "call", "key": "customer_id=7"}])
 async def test_one_thing_is_named(rt: Runtime[Any], verb: str, what: dict[str, str]) -> None:
