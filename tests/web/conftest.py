@@ -58,6 +58,10 @@ def declare(rt: Runtime[Any]) -> None:
         message = f"the door {account.door} of {account.name} is shut"
         raise ValueError(message)
 
+    @rt.actor(name="pays", retry=ONCE)
+    async def pays(card: Annotated[str, Secret], pin: int = 1234) -> dict[str, Any]:
+        return {"told": f"paid with {card}", "cards": [card], "pin_was": pin, "sum": 7, "again": pin}
+
     @rt.actor(name="counts", queue="limited", limits=[RateLimit("500/day", per="customer_id")])
     async def counts(customer_id: int, size: int = 1) -> int:
         return customer_id * size

@@ -229,6 +229,22 @@ async def test_an_explanation_does_not_show_a_secret_key(working: Runtime[Any], 
     assert REDACTED in told["reasons"][0]["text"]
 
 
+async def test_a_result_does_not_show_the_secrets_of_its_arguments(working: Runtime[Any], operator: httpx.AsyncClient) -> None:
+    job = await ended(working, "pays", card=HIDDEN)
+    told = await get(operator, f"jobs/{job}/result", reveal="true")
+    shown = {"told": f"paid with {REDACTED}", "cards": [REDACTED], "pin_was": REDACTED, "sum": 7, "again": 1234}
+    assert told["result"] == shown, "a default is not in the arguments that were sent"
+    job = await ended(working, "pays", card=HIDDEN, pin=98765)
+    assert (await get(operator, f"jobs/{job}/result", reveal="true"))["result"]["again"] == REDACTED
+
+
+async def test_a_reader_is_refused_what_is_hidden_at_once(working: Runtime[Any], reader: httpx.AsyncClient) -> None:
+    later = await working.send("echo", delay=60)
+    failed, done = await ended(working, "fails", password=HIDDEN), await ended(working, "echo")
+    for job in (later.id, failed, done, "none"):
+        assert (await get(reader, f"jobs/{job}/result", 403, reveal="true", wait=30))["error"]["type"] == "NotAllowed", job
+
+
 # -- waiting, cancelling -----------------------------------------------------------------------------------------------------------
 
 

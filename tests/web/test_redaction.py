@@ -121,8 +121,27 @@ def test_an_alias_does_not_hide_the_mark() -> None:
 
 
 def test_a_result_that_is_marked_is_not_shown() -> None:
-    assert redactor().result("visit", "open sesame") == REDACTED
-    assert redactor().result("plain", {"ok": True, "access_token": "abc"}) == {"ok": True, "access_token": REDACTED}
+    assert redactor().result("visit", "open sesame", []) == REDACTED
+    assert redactor().result("plain", {"ok": True, "access_token": "abc"}, []) == {"ok": True, "access_token": REDACTED}
+
+
+def test_a_result_is_without_the_secrets_of_the_arguments() -> None:
+    value = {
+        "told": ["paid with 4000 0566", {"4000 0566": 7}],
+        "code": 4711,
+        "share": 0.5,
+        "ok": True,
+        "none": None,
+        "log": "password=hunter2",
+    }
+    assert redactor().result("plain", value, ["4000 0566", "4711", "True"]) == {
+        "told": [f"paid with {REDACTED}", {REDACTED: 7}],
+        "code": REDACTED,
+        "share": 0.5,
+        "ok": True,
+        "none": None,
+        "log": f"password={REDACTED}",
+    }
 
 
 def test_names_count_at_any_depth_and_for_actors_that_are_not_declared() -> None:

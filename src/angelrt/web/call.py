@@ -129,10 +129,15 @@ class Call:
         """Write into the audit what is about to be done."""
         await audit.note(self.rt, self.identity, action, what)
 
-    async def may_reveal(self, what: str, *, wanted: bool) -> bool:
-        """Tell whether something hidden is shown, and write down that it is. Raises Refused for a reader who asks for it."""
+    def refuse_reveal(self, *, wanted: bool) -> None:
+        """Raise Refused for a reader who asks for something hidden."""
         if wanted:
             allow(self.identity, "operator", is_required=self.site.access.is_required)
+
+    async def may_reveal(self, what: str, *, wanted: bool) -> bool:
+        """Tell whether something hidden is shown, and write down that it is. Raises Refused for a reader who asks for it."""
+        self.refuse_reveal(wanted=wanted)
+        if wanted:
             await self.note("reveal", what)
         return wanted
 

@@ -166,10 +166,10 @@ class Redactor:
         ]
         return bool(known) and not any(self.arguments(name, {per: per})[1] for name, per in known)
 
-    def result(self, actor: str, value: Any) -> Any:
-        """Return a result as it may be shown."""
+    def result(self, actor: str, value: Any, secrets: Sequence[str]) -> Any:
+        """Return a result as it may be shown: its texts are without the secrets of the arguments, too."""
         walk = _Walk(self._schemas_of(actor, "result"))
-        return walk.shown(value, list(enumerate(walk.roots)))
+        return _Mask(secrets).value(walk.shown(value, list(enumerate(walk.roots))))
 
     def _schemas_of(self, actor: str, what: str) -> list[Mapping[str, Any]]:
         known = self._actors.get(actor)
@@ -190,29 +190,58 @@ def _schemas(actor: Actor[..., Any], what: str) -> list[Mapping[str, Any]]:
     return [schema for schema in found if SECRET_KEYWORD in json.dumps(schema, default=str)]
 
 
+class _Mask:
+    """Some secrets, and what is looked for in each text on their account."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = frozenset(secrets)
+        self._has_too_many = len(secrets) > SECRETS_MAX
+        self._forms = frozenset[str]() if self._has_too_many else frozenset(form for one in self._secrets for form in _forms(one))
+        self._parts = frozenset[str]() if self._has_too_many else frozenset(part for one in self._secrets for part in _parts(one))
+
+    def text(self, text: str) -> str:
+        """Return a text without the secrets."""
+        if not text:
+            return text
+        if self._has_too_many:
+            return HIDDEN_TEXT
+        covered = bytearray(len(text))
+        for form in self._forms:
+            _cover(text, form, covered)
+        _cover_parts(text, self._parts, covered)
+        lowered = text.lower()
+        for words, pattern in WITHIN_TEXT:
+            for match in pattern.finditer(text) if any(word in lowered for word in words) else ():
+                begin, end = match.span("secret")
+                covered[begin:end] = b"\1" * (end - begin)
+        return _without(text, covered)
+
+    def value(self, value: Any) -> Any:
+        """Return a value whose texts, numbers and names of fields are without the secrets, at any depth."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(name): self.value(item) for name, item in cast("dict[str, Any]", value).items()}
+        if isinstance(value, list):
+            return [self.value(item) for item in cast("Sequence[Any]", value)]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return REDACTED if is_number and str(value) in self._secrets else value
+
+
 def masked(text: str, secrets: Sequence[str]) -> str:
     """Return a text without the secrets, in whichever way they are written there, and without those that it names itself."""
-    if not text:
-        return text
-    if len(secrets) > SECRETS_MAX:
-        return HIDDEN_TEXT
-    covered = bytearray(len(text))
-    for secret in set(secrets):
-        for form in _forms(secret):
-            _cover(text, form, covered)
-        if len(secret) > GRAM_CHARS:
-            _cover_parts(text, secret, covered)
-    lowered = text.lower()
-    for words, pattern in WITHIN_TEXT:
-        for match in pattern.finditer(text) if any(word in lowered for word in words) else ():
-            begin, end = match.span("secret")
-            covered[begin:end] = b"\1" * (end - begin)
-    return _without(text, covered)
+    return _Mask(secrets).text(text) if text else text
 
 
 def _forms(secret: str) -> set[str]:
     written = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     return {form for form in (*written, quote(secret), quote(secret, safe="")) if form}
+
+
+def _parts(secret: str) -> Iterator[str]:
+    half = SECRET_MAX_CHARS // 2
+    for piece in [secret] if len(secret) <= SECRET_MAX_CHARS else [secret[:half], secret[-half:]]:
+        yield from (piece[n : n + GRAM_CHARS] for n in range(len(piece) - GRAM_CHARS + 1))
 
 
 def _cover(text: str, form: str, covered: bytearray) -> None:
@@ -226,12 +255,9 @@ def _cover(text: str, form: str, covered: bytearray) -> None:
         covered[match.start() : match.end()] = b"\1" * len(form)
 
 
-def _cover_parts(text: str, secret: str, covered: bytearray) -> None:
-    half = SECRET_MAX_CHARS // 2
-    pieces = [secret] if len(secret) <= SECRET_MAX_CHARS else [secret[:half], secret[-half:]]
-    grams = {piece[n : n + GRAM_CHARS] for piece in pieces for n in range(len(piece) - GRAM_CHARS + 1)}
-    for begin in range(len(text) - GRAM_CHARS + 1):
-        if text[begin : begin + GRAM_CHARS] in grams:
+def _cover_parts(text: str, parts: frozenset[str], covered: bytearray) -> None:
+    for begin in range(len(text) - GRAM_CHARS + 1) if parts else ():
+        if text[begin : begin + GRAM_CHARS] in parts:
             covered[begin : begin + GRAM_CHARS] = b"\1" * GRAM_CHARS
 
 
