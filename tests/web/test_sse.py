@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from angelrt import RedisUnavailable, Runtime
+from angelrt.store import SEND_DEADLINE_S
 from angelrt.web import sse
+from tests.proxy import Proxy
 from tests.web.conftest import READER
 from tests.worker.waiting import until_true
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+    from pathlib import Path
 
     import httpx
 
     from angelrt.events import Event
+    from tests.servers import Server
     from tests.web.conftest import Live
 
 WHERE = "/api/v1/events"
@@ -155,3 +159,40 @@ async def test_a_stream_goes_on_where_it_was_when_redis_is_back(rt: Runtime[Any]
     assert told[2].startswith(b"event: unavailable\ndata: {")
     assert second.id.encode() in told[3]
     assert begun == ["0", told[1].split(b"\n")[0].removeprefix(b"id: ").decode()]
+
+
+async def test_streams_say_again_and_again_that_redis_is_silent_and_go_on(
+    own_server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "AGAIN_MS", 200)
+    monkeypatch.setattr(sse, "ANSWER_S", 0.2)
+    away = b"event: unavailable\n"
+    async with (
+        Proxy(tmp_path, own_server.socket) as proxy,
+        Runtime(proxy.url, namespace=namespace) as rt,
+        contextlib.AsyncExitStack() as on,
+    ):
+        early, late = [await on.enter_async_context(contextlib.aclosing(sse.written(rt, place, asyncio.Event()))) for place in ("0", "$")]
+        first = await rt.send("echo")
+        assert first.id.encode() in [await anext(early) for _ in range(2)][1]
+        proxy.is_silent = True
+        async with asyncio.timeout(SEND_DEADLINE_S):  # a client's own retries last as long, and nobody waits for their end
+            for text in (early, late):
+                assert [block.startswith(away) for block in [await anext(text) for _ in range(4)]][1:] == [True] * 3
+        proxy.is_silent = False
+        proxy.cut()
+        second = await rt.send("echo")
+        assert second.id.encode() in await after_the_outage(early)
+        coming = asyncio.ensure_future(after_the_outage(late))
+        while not coming.done():  # it begins where the namespace is when Redis is back
+            third = await rt.send("echo")
+            await asyncio.wait([coming], timeout=0.05)
+        assert first.id.encode() not in coming.result()
+        assert third.created
+
+
+async def after_the_outage(text: AsyncGenerator[bytes]) -> bytes:
+    """Return the next event of a stream that tells what happened."""
+    while (block := await anext(text)).startswith(b"event: unavailable"):
+        pass
+    return block
