@@ -14,7 +14,7 @@ from ..errors import ConfigError, RedisUnavailable, RuntimeNotOpen
 from ..series import MINUTES_MAX
 from . import answers, api_control, api_jobs, audit, openapi, sse
 from .auth import client_address, forget_session, keep_session, mounted_at
-from .call import Body, Call, Operation, Query
+from .call import ActorName, Body, Call, Operation, Query, QueueName
 from .errors import Refused
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class SeriesQuery(Query):
     """How many minutes, and of which queue or actor."""
 
     minutes: Annotated[int, Field(ge=1, le=MINUTES_MAX)] = 60
-    queue: str | None = None
-    actor: str | None = None
+    queue: QueueName | None = None
+    actor: ActorName | None = None
 
 
 class AuditQuery(Query):

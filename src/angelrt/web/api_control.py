@@ -8,7 +8,7 @@ from ..errors import InvalidOptions
 from . import answers
 from .api_jobs import RevealQuery
 from .call import Body, Call, Operation
-from .errors import Refused
+from .errors import Refused, at_field, wrong_field
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,11 +49,13 @@ def _telling(verb: Verb, kind: Literal["queue", "actor", "key"]) -> Callable[[Ca
         body: WhyBody = call.body
         named = {kind: body.key if isinstance(body, KeyBody) else call.name}
         await call.note(verb, f"{kind} {named[kind]}")
-        if verb == "resume":
-            changed = await call.rt.control.resume(**named)
-        else:
-            change = call.rt.control.pause if verb == "pause" else call.rt.control.drain
-            changed = await change(**named, by=call.identity.who, reason=body.reason)
+        control = call.rt.control
+        with at_field("key" if kind == "key" else "name"):
+            if verb == "resume":
+                changed = await control.resume(**named)
+            else:
+                change = control.pause if verb == "pause" else control.drain
+                changed = await change(**named, by=call.identity.who, reason=body.reason)
         return answers.Changed(changed=changed)
 
     return tell
@@ -80,7 +82,11 @@ async def set_limit(call: Call) -> answers.Limits:
     body: LimitBody = call.body
     burst = "" if body.burst is None else f", {body.burst} at once"
     await call.note("set limit", f"{body.rule} to {'the declared one' if body.limit is None else body.limit}{burst}")
-    await call.rt.control.set_limit(body.rule, body.limit, burst=body.burst)
+    try:
+        await call.rt.control.set_limit(body.rule, body.limit, burst=body.burst)
+    except InvalidOptions as error:
+        is_known = body.rule in [rule.name for rule in await call.rt.control.limits()]
+        raise wrong_field("limit" if is_known else "rule", str(error)) from error
     return await limits(call)
 
 

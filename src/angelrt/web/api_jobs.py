@@ -12,12 +12,12 @@ from starlette.responses import Response
 
 from ..actor import SendKeywords, send_options
 from ..dead_letters import DeadLetterFilter, Replays
-from ..errors import InvalidOptions, JobCancelled, JobFailed, JobNotFound
+from ..errors import InvalidOptions, JobCancelled, JobFailed, JobNotFound, RedisUnavailable
 from ..job import Explanation, JobInfo, Status, View
 from ..jobs import PAGE_DEFAULT, PAGE_MAX, JobState
 from . import answers
-from .call import TEXT_MAX_CHARS, Body, Call, Operation, Query
-from .errors import Fault, Refused
+from .call import TEXT_MAX_CHARS, ActorName, Body, Call, Operation, Query, QueueName
+from .errors import Fault, Refused, at_field, wrong_field
 from .redaction import masked, masked_error, masked_progress, restored, searchable
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..handle import Job
 
 WAIT_MAX_S: Final = 30.0
+NO_CURSOR: Final = "cursor: pass the `cursor` of the page before"
 LOOKS_MAX: Final = 20
 """The most pages of dead letters that are looked at for one page of those that were asked for."""
 
@@ -58,8 +59,8 @@ class JobsQuery(Query):
     """Which jobs; times are of `createdAt`. `text` is looked for in all that you may see of a job."""
 
     state: JobState | None = None
-    queue: str | None = None
-    actor: str | None = None
+    queue: QueueName | None = None
+    actor: ActorName | None = None
     text: str | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
@@ -92,8 +93,8 @@ class RetryBody(Body):
 class FailedQuery(Query):
     """Which dead letters. `error` is the type of the error, qualified or not; `text` is looked for in all that you may see."""
 
-    actor: str | None = None
-    queue: str | None = None
+    actor: ActorName | None = None
+    queue: QueueName | None = None
     error: str | None = None
     text: str | None = None
     cursor: Annotated[str | None, Field(max_length=2 * TEXT_MAX_CHARS)] = None
@@ -103,10 +104,10 @@ class FailedQuery(Query):
 class FailedFilter(Body):
     """Which dead letters; all that is given must hold. Times are of their failure."""
 
-    actor: str | None = None
-    queue: str | None = None
-    error: str | None = None
-    text: str | None = None
+    actor: ActorName | None = None
+    queue: QueueName | None = None
+    error: Annotated[str | None, Field(min_length=1)] = None
+    text: Annotated[str | None, Field(min_length=1)] = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
 
@@ -114,7 +115,7 @@ class FailedFilter(Body):
 class ReplayBody(FailedFilter):
     """Without a filter, all; with `perSecond`, one after the other at that rate."""
 
-    per_second: float | None = None
+    per_second: Annotated[float | None, Field(gt=0)] = None
 
 
 class PurgeBody(FailedFilter):
@@ -133,13 +134,16 @@ async def send(call: Call) -> Response:
     if body.actor not in call.rt.registered:
         known = ", ".join(sorted(call.rt.registered)) or "none is"
         message = f"no actor {body.actor[:100]!r} is declared in this process: {known}"
-        raise Refused(422, "InvalidOptions", message, [Fault(field="actor", message=message)])
+        raise wrong_field(name="actor", message=message)
     options: SendKeywords = body.options.model_dump(exclude_none=True)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType] - the same names
     await call.note("send", f"{body.actor} {body.options.id or ''}".rstrip())
     try:
         job = await call.rt.send(body.actor, body.arguments, **options)
     except InvalidOptions as error:
         raise Refused(422, "InvalidOptions", str(error), _wrong_options(options, error)) from error
+    except RedisUnavailable as error:
+        message = f"{error}; it may be stored all the same, and a send is safe to repeat with an id"
+        raise RedisUnavailable(message) from error
     status = 201 if job.created else 200
     return Response(answers.Sent(id=job.id, is_new=job.created).to_json(), status, media_type="application/json")
 
@@ -183,7 +187,8 @@ async def list_jobs(call: Call) -> answers.Jobs:
     cursor = query.cursor
     for _ in range(LOOKS_MAX):
         most = query.limit - len(found)
-        page = await call.rt.jobs.list(**wanted, cursor=cursor, limit=most)
+        with at_field("cursor", NO_CURSOR):
+            page = await call.rt.jobs.list(**wanted, cursor=cursor, limit=most)
         cursor = page.cursor
         for info in page.jobs:
             shown = shown_job(call, info)
@@ -291,7 +296,8 @@ async def list_failed(call: Call) -> answers.Failed:
     found: list[answers.ShownLetter] = []
     cursor, total = query.cursor, 0
     for _ in range(LOOKS_MAX):
-        page = await call.rt.dead_letters.list(query.limit - len(found), cursor)
+        with at_field("cursor", NO_CURSOR):
+            page = await call.rt.dead_letters.list(query.limit - len(found), cursor)
         cursor, total = page.before, page.total
         for letter in page.letters:
             if query.actor in (None, letter.actor) and query.queue in (None, letter.queue) and _is_error(query.error, letter):
@@ -336,13 +342,17 @@ async def replay_failed(call: Call) -> Replays:
     body: ReplayBody = call.body
     wanted = _filter_of(body)
     await call.note("replay", f"dead letters: {_words(wanted) or 'all'}")
-    return await call.rt.dead_letters.replay_all(per_second=body.per_second, **wanted)
+    with at_field("perSecond"):
+        return await call.rt.dead_letters.replay_all(per_second=body.per_second, **wanted)
 
 
 async def purge_failed(call: Call) -> answers.Purged:
     """Forget dead letters."""
     body: PurgeBody = call.body
     wanted = _filter_of(body)
+    if [body.id is not None, body.everything, bool(wanted)].count(True) != 1:
+        message = 'name one job by its `id`, or give a filter, or `"everything": true`'
+        raise Refused(422, "InvalidOptions", message)
     await call.note("purge", f"job {body.id}" if body.id is not None else f"dead letters: {_words(wanted) or 'all'}")
     return answers.Purged(purged=await call.rt.dead_letters.purge(body.id, everything=body.everything, **wanted))
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from .. import errors as angel_errors
+from ..actor import check_actor_name
+from ..queue import check_queue
 from . import audit, errors
 from .auth import JSON_TYPE, NOBODY, Access, Identity, Role, allow, refuse_forgery
 from .errors import Refused, fields_of
@@ -33,6 +36,23 @@ log = logging.getLogger("angelrt.web")
 BODY_MAX_BYTES: Final = 2 * 1024 * 1024
 TEXT_MAX_CHARS: Final = 500
 """The longest value in a query."""
+
+
+def _checked(check: Callable[[str], str]) -> AfterValidator:
+    """Return a check of the package as one of a field, so that the answer names the field."""
+
+    def checked(value: str) -> str:
+        try:
+            return check(value)
+        except angel_errors.InvalidOptions as error:
+            kind, template = "name", "{words}"
+            raise PydanticCustomError(kind, template, {"words": str(error)}) from error
+
+    return AfterValidator(checked)
+
+
+QueueName: TypeAlias = Annotated[str, _checked(check_queue)]
+ActorName: TypeAlias = Annotated[str, _checked(check_actor_name)]
 
 
 class Query(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field, ValidationError
@@ -11,7 +12,7 @@ from .. import errors
 from ..job import View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
@@ -33,9 +34,8 @@ STATUS_OF: Final[Mapping[type[AngelError], int]] = {
 }
 RETRY_AFTER_S: Final = "2"
 REMEDIES: Final[Mapping[type[AngelError], str]] = {
-    errors.RedisUnavailable: "Try again in some seconds; a send is safe to repeat with an id.",
+    errors.RedisUnavailable: "Try again in some seconds.",
     errors.RedisFull: "Try again when memory is free again.",
-    errors.NotReplicated: "Send it again with the same id.",
 }
 
 
@@ -77,12 +77,27 @@ def answer(status: int, kind: str, message: str, fields: Sequence[Fault] = (), h
     return Response(body.to_json(), status, headers, "application/json")
 
 
+@contextlib.contextmanager
+def at_field(name: str, message: str | None = None) -> Generator[None]:
+    """Refuse what is wrong here as this field's fault, in words of the API's own where the error's are for Python."""
+    try:
+        yield
+    except errors.InvalidOptions as error:
+        raise wrong_field(name, message or str(error)) from error
+
+
+def wrong_field(name: str, message: str) -> Refused:
+    """Return the refusal of one field."""
+    return Refused(422, errors.InvalidOptions.__name__, message, [Fault(field=name, message=message)])
+
+
 def of_error(error: AngelError) -> Response:
     """Return the answer to an error of angelrt."""
     kind = type(error)
     status = next((STATUS_OF[one] for one in kind.__mro__ if one in STATUS_OF), 500)
     headers = {"Retry-After": RETRY_AFTER_S} if status == 503 else None  # noqa: PLR2004 - the table above
-    message = " ".join(filter(None, (str(error), REMEDIES.get(kind, ""))))
+    remedy = REMEDIES.get(kind)
+    message = f"{str(error).rstrip('.')}. {remedy}" if remedy else str(error)
     return answer(status, kind.__name__, message, faults(error), headers)
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from ..errors import RedisFull, RedisRefused, RedisUnavailable
 from ..events import EVENT_ID, NEWEST
 from .call import Call, Query
-from .errors import RETRY_AFTER_S, Fault, Refused
+from .errors import RETRY_AFTER_S, Refused, wrong_field
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -55,7 +55,7 @@ def check_after(call: Call) -> str:
     if after not in ("0", NEWEST) and not EVENT_ID.fullmatch(after):
         name = "Last-Event-ID" if header else "after"
         message = f"{name} is the id of an event, as 1700000000000-0"
-        raise Refused(422, "InvalidOptions", message, [Fault(field=name, message=message)])
+        raise wrong_field(name, message)
     return after
 
 
