@@ -32,6 +32,7 @@ const PAGES = [
   { name: "audit", hash: "audit", words: "Audit log", key: "u", make: audit },
 ];
 const COUNT_ON_MS = 1_000;
+const AWAY = "Redis does not answer.";
 const UNKNOWN_TOKEN = "This token is not known here. Ask whoever runs the dashboard.";
 const REFUSED = {
   401: UNKNOWN_TOKEN,
@@ -65,6 +66,7 @@ function context(route) {
     route,
     may: me.role === "operator",
     refresh,
+    isAway,
     told: (name, count) => tellBadge(name, count),
     act: async (options) => (await ask(options)) && refresh(),
     go: (hash, { quietly = false } = {}) => {
@@ -98,36 +100,38 @@ function show({ focus = true } = {}) {
     return;
   }
   shown = { page: entry.make(context(route)), words: entry.words, route, aborter: new AbortController(), isRead: false };
-  document.getElementById("offline").hidden = true;
+  hideNotice();
   document.title = `${shown.page.title ?? entry.words} · ${me.title}`;
   mount.replaceChildren(h("div", { class: `page ${entry.name}` }, h("h1", { tabindex: "-1" }, shown.page.title ?? entry.words), loading()));
+  if (isAway()) drawBroken(AWAY);
   window.scrollTo(0, 0);
   if (focus) mount.querySelector("h1").focus({ preventScroll: true });
   refresh();
 }
 
-/** Read the page's data anew and bring the page up to date. Never throws: what goes wrong is shown. */
+/** Read the page's data anew, bring the page up to date, and return whether all was answered. Never throws: what goes wrong is shown. */
 async function refresh() {
   const own = shown;
-  if (!own) return;
+  if (!own) return false;
   if (own.isReading) {
     own.isStale = true;
-    return;
+    return false;
   }
+  let isAnswered = false;
   own.isReading = true;
   own.isStale = false;
   try {
     const told = await own.page.load(own.aborter.signal);
-    if (own !== shown) return;
+    if (own !== shown) return false;
     draw(own.page.view(told));
-    own.isRead = true;
+    own.isRead = isAnswered = true;
     reached();
   } catch (error) {
     if (own === shown) await troubled(own, error);
   } finally {
     own.isReading = false;
   }
-  if (own.isStale && own === shown) await refresh();
+  return own.isStale && own === shown ? refresh() : isAnswered;
 }
 
 function draw(tree) {
@@ -145,10 +149,18 @@ async function troubled(own, error) {
     draw(own.page.missing(error.message));
   } else {
     if (!(error instanceof ApiError)) console.error(error);
-    if (own.isRead) unreached(error.message);
-    else draw([h("h1", { tabindex: "-1" }, own.page.title ?? own.words), broken(error.message, () => refresh())]);
+    failedToRead(isAway() ? AWAY : error.message);
   }
 }
+
+/** Say on the page that is shown what is the matter: above what was read of it, or in its place. */
+function failedToRead(message) {
+  if (shown?.isRead) unreached(message);
+  else if (shown) drawBroken(message);
+}
+
+const drawBroken = (message) =>
+  draw([h("h1", { tabindex: "-1" }, shown.page.title ?? shown.words), broken(message, () => refresh())]);
 
 // -- connection ------------------------------------------------------------------------------------------------------------------------
 
@@ -156,7 +168,7 @@ let readAt = null;
 
 function reached() {
   readAt = new Date();
-  document.getElementById("offline").hidden = true;
+  if (!isAway()) hideNotice();
 }
 
 function unreached(message) {
@@ -166,15 +178,25 @@ function unreached(message) {
   notice.hidden = false;
 }
 
+function hideNotice() {
+  document.getElementById("offline").hidden = true;
+}
+
+const connection = document.getElementById("connection");
+const CONNECTIONS = {
+  live: ["Live", "Changes are shown as they happen."],
+  away: ["Redis does not answer", "The page asks every three seconds until Redis is back, and shows what was known before."],
+  reconnecting: ["Reconnecting", "The event stream is cut; the page asks every three seconds until it is back."],
+};
+
+const isAway = () => connection.dataset.state === "away";
+
 function connected(state) {
-  const line = document.getElementById("connection");
-  if (line.dataset.state === state) return;
-  line.dataset.state = state;
-  document.getElementById("connection-text").textContent = { live: "Live", reconnecting: "Reconnecting" }[state];
-  line.title = {
-    live: "Changes are shown as they happen.",
-    reconnecting: "The event stream is cut; the page asks every three seconds until it is back.",
-  }[state];
+  if (connection.dataset.state === state) return;
+  if (isAway()) hideNotice();
+  connection.dataset.state = state;
+  [document.getElementById("connection-text").textContent, connection.title] = CONNECTIONS[state];
+  if (isAway()) failedToRead(AWAY);
 }
 
 // -- menu ------------------------------------------------------------------------------------------------------------------------------

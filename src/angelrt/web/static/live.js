@@ -7,13 +7,17 @@ const POLL_MS = 3_000;
 const IDLE_MS = 10_000; // beats, ages and alerts change without an event
 const RETRY_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
 
-/** Calls `refresh` on events, at most once a second, and tells `onState` "live" or "reconnecting". A page that nobody sees asks nothing. */
+/**
+ * Calls `refresh` on events, at most once a second, and tells `onState` "live", "away" (the server lives, its Redis does not answer) or
+ * "reconnecting". `refresh` returns whether all was answered. A page that nobody sees asks nothing.
+ */
 export class Live {
   #refresh;
   #onState;
   #isOn = false;
   #source = null;
   #failures = 0;
+  #awayAt = null; // when the server last said that Redis does not answer; an answer to a later question says that it does again
   #timer = 0;
   #reopen = 0;
   #isBusy = false;
@@ -62,18 +66,26 @@ export class Live {
     source.onopen = () => {
       const wasCut = this.#failures > 0;
       this.#failures = 0;
-      this.#onState("live");
+      this.#tell();
       if (wasCut) this.soon();
     };
     source.onmessage = () => this.soon();
-    source.addEventListener("unavailable", () => this.soon()); // the server lives, and its Redis does not answer
+    source.addEventListener("unavailable", () => {
+      this.#awayAt = performance.now();
+      this.#tell();
+      this.soon();
+    });
     source.onerror = () => {
-      this.#onState("reconnecting");
       this.#failures += 1;
+      this.#tell();
       this.soon();
       if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
       this.#reopen = setTimeout(() => this.#open(), RETRY_MS[Math.min(this.#failures, RETRY_MS.length) - 1]);
     };
+  }
+
+  #tell() {
+    this.#onState(this.#failures ? "reconnecting" : this.#awayAt === null ? "live" : "away");
   }
 
   #plan(wait) {
@@ -84,9 +96,14 @@ export class Live {
   async #run() {
     this.#isBusy = true;
     this.#isStale = false;
-    await this.#refresh();
+    const began = performance.now();
+    const isAnswered = await this.#refresh();
+    if (isAnswered && this.#awayAt !== null && began > this.#awayAt) {
+      this.#awayAt = null;
+      this.#tell();
+    }
     this.#isBusy = false;
     this.#last = Date.now();
-    this.#plan(this.#isStale ? COALESCE_MS : this.#failures ? POLL_MS : IDLE_MS);
+    this.#plan(this.#isStale ? COALESCE_MS : this.#failures || this.#awayAt !== null ? POLL_MS : IDLE_MS);
   }
 }
