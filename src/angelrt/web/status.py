@@ -57,8 +57,8 @@ class StatusMinute(View):
 class SystemStatus(View):
     """How the system does, as a whole. Times are milliseconds, rates from 0 to 1; None where nothing is known.
 
-    Completion rate and waiting times are those of the last hour, the minutes its sixty minutes. `backlog` is how many jobs could begin now,
-    `backlog_age_ms` how long the oldest of them has waited.
+    Completion rate and waiting times are those of the last hour, the minutes its sixty minutes. `backlog` is how many jobs could begin now
+    or wait at a limit, `backlog_age_ms` how long the oldest of those that could begin has waited.
     """
 
     state: State
@@ -119,11 +119,11 @@ async def _look(rt: Runtime[Any]) -> SystemStatus:
     look = Look(rt)
     stats, minutes = await look.stats(), await look.minutes(HOUR)
     hour, lately = await look.figures(HOUR), await look.figures(LATELY)
-    age_ms = max((depth.oldest_ready_ms or 0 for depth in stats.queues), default=0)
+    age_ms = max((depth.oldest_ready_ms for depth in stats.queues if depth.oldest_ready_ms is not None), default=None)
     state: State = "working"
     if not await look.live_workers(None):
         state = "nobody works"
-    elif age_ms > SLOW_MS or (lately.pickup_p99_ms or 0) > SLOW_MS:
+    elif (age_ms or 0) > SLOW_MS or (lately.pickup_p99_ms or 0) > SLOW_MS:
         state = "slow"
     return SystemStatus(
         state=state,

@@ -43,9 +43,16 @@ function nameless() {
   return [...nodes].filter((node) => seen(node) && !named(node)).map((node) => `without a name: ${node.outerHTML.slice(0, 120)}`);
 }
 
+function isBeyond(node, holder) {
+  const [inner, outer] = [node.getBoundingClientRect(), holder.getBoundingClientRect()];
+  return inner.left < outer.left - 1 || inner.right > outer.right + 1;
+}
+
 function cut() {
   const { scrollWidth, clientWidth } = document.documentElement;
-  return scrollWidth > clientWidth ? [`${scrollWidth - clientWidth} pixels too wide`] : [];
+  const labels = [...document.querySelectorAll("svg.chart text")].filter((node) => seen(node) && isBeyond(node, node.ownerSVGElement));
+  const cutLabels = labels.map((node) => `cut off: ${node.textContent}`);
+  return scrollWidth > clientWidth ? [`${scrollWidth - clientWidth} pixels too wide`, ...cutLabels] : cutLabels;
 }
 
 window.problems = () => [...cut(), ...faint(), ...nameless()];

@@ -92,7 +92,7 @@ function show({ focus = true } = {}) {
     mount.replaceChildren(
       h(
         "div",
-        null,
+        { class: "page" },
         h("h1", { tabindex: "-1" }, "No such page"),
         empty("There is no such page", "The address may be out of date.", h("a", { class: "as-button", href: "#/" }, "To the overview")),
       ),

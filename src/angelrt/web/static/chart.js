@@ -4,7 +4,10 @@ import { h, s } from "./dom.js";
 import { absolute, clock } from "./format.js";
 
 const H = 190;
-const PAD = { left: 46, right: 10, top: 10, bottom: 22 };
+const PAD = { right: 10, top: 10, bottom: 22 };
+const LEFT_LEAST = 46;
+const LABEL_GAP = 8;
+const SHARES = [0, 0.5, 1]; // of the axis, where its lines are
 const POINTS_MAX = 120;
 
 // What a person looks at, by chart: it outlives the refresh.
@@ -48,11 +51,12 @@ export function chart(id, label, points, series, words, least = 0) {
   if (!values.length) return h("p", { class: "chart-empty" }, "Nothing happened in this time.");
   const top = ceiling(Math.max(least, ...values));
   const width = widthNow();
-  const x = (index) => PAD.left + (index / Math.max(1, points.length - 1)) * (width - PAD.left - PAD.right);
+  const left = roomFor(SHARES.map((share) => words(top * share)));
+  const x = (index) => left + (index / Math.max(1, points.length - 1)) * (width - left - PAD.right);
   const y = (value) => H - PAD.bottom - (value / top) * (H - PAD.top - PAD.bottom);
   const marker = s("g", { class: "marker" });
   const readout = h("p", { class: "readout", "aria-live": "off" });
-  const state = { id, points, series, words, x, y, width };
+  const state = { id, points, series, words, x, y, left, width };
   const svg = s(
     "svg",
     {
@@ -68,7 +72,7 @@ export function chart(id, label, points, series, words, least = 0) {
         keydown: (event) => step(event, state),
       },
     },
-    grid(top, y, width, words),
+    grid(top, y, left, width, words),
     hours(points, x, width < 420 ? 4 : 6),
     series.map((each) => curve(each, points, x, y)),
     marker,
@@ -80,16 +84,24 @@ export function chart(id, label, points, series, words, least = 0) {
 /** Return the width of a chart in pixels, so that its letters are as large as those around it. */
 function widthNow() {
   const room = document.getElementById("page").clientWidth;
-  return Math.max(260, Math.round(room >= 860 ? (room - 20) / 2 - 42 : room - 34));
+  const isAlone = matchMedia("(max-width: 860px)").matches; // as frame.css has it for columns
+  return Math.max(260, Math.round(isAlone ? room - 34 : (room - 20) / 2 - 42));
 }
 
-function grid(top, y, width, words) {
-  return [0, 0.5, 1].map((share) =>
+/** Return how far from the left a chart begins whose axis has these labels: beside the widest. */
+function roomFor(labels) {
+  const ink = document.createElement("canvas").getContext("2d");
+  ink.font = `11.5px ${getComputedStyle(document.body).fontFamily}`; // as charts.css has it
+  return Math.max(LEFT_LEAST, Math.ceil(Math.max(...labels.map((label) => ink.measureText(label).width))) + LABEL_GAP + 2);
+}
+
+function grid(top, y, left, width, words) {
+  return SHARES.map((share) =>
     s(
       "g",
       { class: "grid" },
-      s("line", { x1: PAD.left, x2: width - PAD.right, y1: y(top * share), y2: y(top * share) }),
-      s("text", { x: PAD.left - 8, y: y(top * share) + 4, "text-anchor": "end" }, words(top * share)),
+      s("line", { x1: left, x2: width - PAD.right, y1: y(top * share), y2: y(top * share) }),
+      s("text", { x: left - LABEL_GAP, y: y(top * share) + 4, "text-anchor": "end" }, words(top * share)),
     ),
   );
 }
@@ -143,9 +155,9 @@ const legend = (series) =>
     series.map(({ name, tone }) => h("li", null, h("span", { class: `swatch ${tone}`, "aria-hidden": "true" }), name)),
   );
 
-function indexAt(event, { points, width }) {
+function indexAt(event, { points, left, width }) {
   const box = event.currentTarget.getBoundingClientRect();
-  const share = (((event.clientX - box.left) / box.width) * width - PAD.left) / (width - PAD.left - PAD.right);
+  const share = (((event.clientX - box.left) / box.width) * width - left) / (width - left - PAD.right);
   return Math.round(Math.min(1, Math.max(0, share)) * (points.length - 1));
 }
 

@@ -15,7 +15,8 @@ function tile(label, value, more) {
 
 function tiles(status) {
   if (status.state === "unreachable") return [];
-  const oldest = status.backlog ? `the oldest for ${duration(status.backlogAgeMs)}` : "nothing waits";
+  const isKnown = status.backlogAgeMs !== null;
+  const oldest = status.backlog ? isKnown && `the oldest for ${duration(status.backlogAgeMs)}` : "nothing waits";
   return [
     tile("Completed", number(status.completedLastHour), "in the last hour"),
     tile("Completed", number(status.completedLastDay), "in the last day"),

@@ -10,10 +10,13 @@ const LIMIT = 50;
 const LOOKS_MAX = 6;
 const TYPING_MS = 300;
 const FIELDS = [
-  ["text", "Search", "Error, traceback or argument"],
-  ["actor", "Actor", "Any"],
-  ["queue", "Queue", "Any"],
+  ["text", "Search"],
+  ["actor", "Actor"],
+  ["queue", "Queue"],
 ];
+
+// A reader's search looks at no argument, since arguments are hidden.
+const sought = ({ may }) => (may ? "Id, error, traceback or argument" : "Id, error or traceback");
 
 export function failed(ctx) {
   let typing = 0;
@@ -51,7 +54,7 @@ export function failed(ctx) {
             key: "filters",
             on: { submit: (event) => event.preventDefault() },
           },
-          FIELDS.map(([name, label, placeholder]) =>
+          FIELDS.map(([name, label]) =>
             h(
               "label",
               { class: `field ${name === "text" ? "grow" : ""}` },
@@ -60,7 +63,7 @@ export function failed(ctx) {
                 type: "search",
                 name,
                 value: ctx.route.query[name] ?? "",
-                placeholder,
+                placeholder: name === "text" ? sought(ctx) : "Any",
                 autocomplete: "off",
                 spellcheck: "false",
                 on: { input: type(name) },

@@ -2,7 +2,7 @@
 
 import { get, getOr, path, post, reveal } from "../api.js";
 import { h } from "../dom.js";
-import { absolute, data, duration, now, percent, pretty, visible, when } from "../format.js";
+import { absolute, data, duration, now, number, percent, pretty, visible, when } from "../format.js";
 import { badge, button, card, empty, facts, head, href, own } from "../parts.js";
 import { editAndRetry } from "./retry.js";
 
@@ -147,29 +147,32 @@ function holds(info, explained) {
 const upper = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function timeline(info) {
-  const moments = [moment("calm", "Sent", info.createdAt)];
-  for (const [index, run] of (info.timeline ?? []).entries()) {
-    const took = duration(Date.parse(run.endedAt) - Date.parse(run.startedAt));
-    moments.push(
-      moment(own(SETTLED, run.endedAs) ?? "calm", `Run ${index + 1}: ${own(WORDS, run.endedAs) ?? visible(run.endedAs)}`, run.startedAt, [
-        `after ${took} on `,
-        data(run.worker, "mono"),
-      ]),
-    );
-  }
-  const end = info.completedAt ?? (info.state === "leased" ? new Date(now()).toISOString() : null);
-  if (info.processedAt && end && info.worker) {
-    const took = duration(Math.max(0, Date.parse(end) - Date.parse(info.processedAt)));
-    moments.push(
-      moment("live", `Run ${(info.timeline ?? []).length + 1} began`, info.processedAt, [
-        info.state === "leased" ? `runs for ${took} on ` : `took ${took} on `,
-        data(info.worker, "mono"),
-      ]),
-    );
-  }
+  const runs = info.timeline ?? [];
+  const last = lastRun(info, runs);
+  const lost = Math.max(0, info.deliveries - runs.length - (last ? 1 : 0)); // the server keeps the latest runs alone, and counts them all
+  const moments = [
+    moment("calm", "Sent", info.createdAt),
+    lost > 0 && h("li", { class: "calm" }, h("p", { class: "faint" }, `${number(lost)} earlier ${lost === 1 ? "run is" : "runs are"} not kept`)),
+    runs.map((run, index) => earlierRun(run, lost + index + 1)),
+    last && moment("live", `Run ${lost + runs.length + 1} began`, info.processedAt, last),
+  ];
   if (info.state === "delayed") moments.push(moment("calm", "Due", info.dueAt, ["to run on a worker of ", data(info.queue)]));
   if (info.completedAt) moments.push(moment(own(ENDS, info.state) ?? "plain", visible(upper(info.state)), info.completedAt));
   return card("Timeline", null, h("ol", { class: "timeline" }, moments));
+}
+
+const earlierRun = (run, count) =>
+  moment(own(SETTLED, run.endedAs) ?? "calm", `Run ${count}: ${own(WORDS, run.endedAs) ?? visible(run.endedAs)}`, run.startedAt, [
+    `after ${duration(Date.parse(run.endedAt) - Date.parse(run.startedAt))} on `,
+    data(run.worker, "mono"),
+  ]);
+
+/** Return in words the run that is none of the earlier ones: it runs now or was the last. Null where there is none. */
+function lastRun(info, runs) {
+  const end = info.completedAt ?? (info.state === "leased" ? new Date(now()).toISOString() : null);
+  if (!info.processedAt || !end || !info.worker || runs.at(-1)?.startedAt === info.processedAt) return null;
+  const took = duration(Math.max(0, Date.parse(end) - Date.parse(info.processedAt)));
+  return [info.state === "leased" ? `runs for ${took} on ` : `took ${took} on `, data(info.worker, "mono")];
 }
 
 const moment = (tone, words, at, more) =>
@@ -243,7 +246,7 @@ function log(info) {
   if (!lines.length) return null;
   return card(
     "Log",
-    h("span", { class: "faint" }, `the last ${lines.length} lines, the newest first`),
+    h("span", { class: "faint" }, lines.length === 1 ? "the last line" : `the last ${lines.length} lines, the newest first`),
     h(
       "ol",
       { class: "log", tabindex: "0" },

@@ -51,7 +51,7 @@ export function jobs(ctx) {
       const { since, ...query } = ctx.route.query;
       const asked = { ...query, since: since ? new Date(now() - since * 1000).toISOString() : "", limit: LIMIT };
       const key = JSON.stringify(query) + since;
-      if (query.text && key === searched.key && Date.now() - searched.at < SEARCH_MS) return searched.told;
+      if (query.text && !ctx.isAway() && key === searched.key && Date.now() - searched.at < SEARCH_MS) return searched.told;
       const [found, told, lists] = await Promise.all([look(asked, signal), getOr({}, path("overview"), null, signal), known(signal)]);
       const counts = told.counts ?? {};
       ctx.told("failed", counts.failed ?? 0);
@@ -80,7 +80,7 @@ export function jobs(ctx) {
               type: "search",
               name: "text",
               value: query.text ?? "",
-              placeholder: "Id, actor, argument or error",
+              placeholder: ctx.may ? "Id, actor, argument or error" : "Id, actor or error",
               autocomplete: "off",
               spellcheck: "false",
               on: { input: type },
@@ -155,15 +155,15 @@ const COLUMNS = [
   { name: "Queue", cell: (row) => data(row.queue) },
   { name: "State", cell: (row) => badge(row.state) },
   { name: "Sent", cell: (row) => when(row.createdAt) },
-  { name: "Latest", cell: latest },
+  { name: "Latest", kind: "rest", cell: latest },
   { name: "Attempts", kind: "number", cell: (row) => String(row.attempts) },
 ];
 
 /** Return what was last heard of a job. */
 function latest(row) {
   if (row.state === "delayed") return ["due ", when(row.dueAt)];
-  if (row.state === "leased" && row.progress?.done != null) return [percent(row.progress.done), " ", data(row.progress.message, "short")];
-  if (row.error) return data(`${row.error.type}: ${row.error.message}`, "short bad-text");
+  if (row.state === "leased" && row.progress?.done != null) return [percent(row.progress.done), " ", data(row.progress.message)];
+  if (row.error) return data(`${row.error.type}: ${row.error.message}`, "bad-text");
   if (row.completedAt) return ["ended ", when(row.completedAt)];
   if (row.processedAt && row.state === "leased") return ["began ", when(row.processedAt)];
   return h("span", { class: "faint" }, "–");

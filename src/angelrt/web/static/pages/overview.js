@@ -94,7 +94,8 @@ function tiles(stats, points, now) {
   const ended = (point) => point.completed + point.failed;
   const rate = now.completionRate;
   const waiting = (stats.queues ?? []).reduce((sum, queue) => sum + queue.ready + queue.lanes, 0);
-  const oldest = Math.max(...(stats.queues ?? []).map((queue) => queue.oldestReadyMs ?? 0), 0);
+  const ages = (stats.queues ?? []).map((queue) => queue.oldestReadyMs).filter(Number.isFinite);
+  const oldest = ages.length ? Math.max(...ages) : null; // nothing is ready where all wait at limits
   const hours = `last ${stats.hours ?? 25} hours`;
   return h(
     "dl",
@@ -117,7 +118,7 @@ function tiles(stats, points, now) {
     tile(
       "Backlog",
       compact(waiting),
-      waiting ? `the oldest has waited ${duration(oldest)}` : "nothing waits",
+      waiting ? oldest !== null && `the oldest has waited ${duration(oldest)}` : "nothing waits",
       oldest > OLD_MS ? "warn" : "",
     ),
   );
