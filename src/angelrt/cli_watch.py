@@ -81,7 +81,7 @@ async def _print(rt: Runtime[Any], interval_s: float, count: int | None, *, as_j
             print_json(look.summary(before))
             sys.stdout.flush()
         else:
-            out.print(tables_watch.top(look, before, title=_title(rt, look)))
+            out.print(tables_watch.top(look, before, title=_title(rt, look), columns=out.width))
         before = look
 
 
@@ -90,7 +90,7 @@ async def _draw(rt: Runtime[Any], told: asyncio.Event, interval_s: float, count:
     before, look = None, await _look(rt)
 
     def screen() -> RenderableType:
-        return tables_watch.top(look, before, title=f"{_title(rt, look)}  q ends", lines=out.height)
+        return tables_watch.top(look, before, title=f"{_title(rt, look)}  q ends", lines=out.height, columns=out.width)
 
     with Live(screen(), console=out, screen=True, auto_refresh=False) as live:
         async for number in _beats(told, interval_s, count):

@@ -230,7 +230,8 @@ class _Finder:
             text += f"; at the present {self._speed:.3g} jobs a second it begins {in_words(data['atMs'] - self._now_ms)}"
         running, slots = sum(one.running for one in self._workers), sum(one.concurrency for one in self._workers)
         if slots and running >= slots:
-            text += f"; all {slots} slots of the {len(self._workers)} workers are taken"
+            whose = f"the {len(self._workers)} workers" if len(self._workers) > 1 else "the only worker"
+            text += f"; all {slots} slots of {whose} are taken" if slots > 1 else f"; the only slot of {whose} is taken"
         return Reason(kind="line", text=text, data=data | {"running": running, "slots": slots})
 
     def _expires(self) -> Iterator[Reason]:

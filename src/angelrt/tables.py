@@ -142,7 +142,7 @@ def job(console: Console, info: JobInfo) -> None:
         ("status", f"{info.status} ({info.state})" if info.status != info.state else info.status),
         ("queue", info.queue),
         ("priority", str(info.priority)),
-        ("attempts", f"{info.attempts} (delivered {info.deliveries} times)"),
+        ("attempts", f"{info.attempts} (delivered {info.deliveries} time{'s' if info.deliveries != 1 else ''})"),
         ("created", local_time(info.created_at)),
         ("due", local_time(info.due_at)),
         ("started", local_time(info.processed_at)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
@@ -14,7 +15,7 @@ from .glance import completion_rate
 from .tables import in_ms, in_pair, in_percent, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from rich.console import Console, RenderableType
 
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 BARS: Final = "▁▂▃▄▅▆▇█"
 LINES_BESIDE_ROWS: Final = 19
 """Lines of `top` that are no rows of its tables: twelve above them, and their headers, with what was left out or an empty line below."""
+LOW: Final = LINES_BESIDE_ROWS + 3
+"""In a terminal of fewer lines `top` shows few figures, queues and workers alone."""
+LINES_BESIDE_ROWS_LOW: Final = 10
+FIGURES_LOW: Final = ("completed", "completion rate", "pickup p99")
+NARROW: Final = 60
+"""In a terminal of fewer columns the tables of `top` have their most important ones alone, and shorter names."""
+SHORTER: Final = {"completion rate": "rate"}
 WIDE: Final = 110
 """From so many columns on, what there is to say of a job has a column of its own."""
 ALARM: Final = "bold red"
@@ -38,13 +46,19 @@ ENDINGS: Final = ("completed", "failed", "cancelled")
 # -- top ------------------------------------------------------------------------------------------------------------------------------
 
 
-def top(look: Look, before: Look | None, *, title: str, lines: int | None = None) -> RenderableType:
-    """Return the screen of `top`; with `lines`, as many rows of each table as a terminal of that height has room for."""
-    tables = (_queues, _actors, _workers)
-    wanted = [len(look.stats.queues), len(look.stats.actors), len(look.workers)]
-    rows = wanted if lines is None else shares(lines - LINES_BESIDE_ROWS, wanted)
-    found = [table(look, before, number) for table, number in zip(tables, rows, strict=True)]
-    return Group(_line(title, "bold"), Text(), _figures(look, before), *_curve(look.minutes), Text(), *found)
+def top(look: Look, before: Look | None, *, title: str, lines: int | None = None, columns: int | None = None) -> RenderableType:
+    """Return the screen of `top`, as wide and as high as the terminal; without `lines`, all rows of each table."""
+    narrow, low = columns is not None and columns < NARROW, lines is not None and lines < LOW
+    tables, wanted = [_queues, _actors, _workers], [len(look.stats.queues), len(look.stats.actors), len(look.workers)]
+    if low:
+        del tables[1], wanted[1]
+    rows = wanted if lines is None else shares(lines - (LINES_BESIDE_ROWS_LOW if low else LINES_BESIDE_ROWS), wanted)
+    found = [table(look, before, number, narrow=narrow) for table, number in zip(tables, rows, strict=True)]
+    figures = _figures(look, before, narrow=narrow, low=low)
+    if low:
+        return Group(_line(title, "bold"), figures, *found)
+    curve = _curve(look.minutes[-columns:] if columns and narrow else look.minutes, narrow=narrow)
+    return Group(_line(title, "bold"), Text(), figures, *curve, Text(), *found)
 
 
 def trouble(screen: RenderableType, words: str) -> RenderableType:
@@ -61,65 +75,84 @@ def shares(room: int, wanted: Sequence[int]) -> list[int]:
     return given
 
 
-def _figures(look: Look, before: Look | None) -> Table:
+def _figures(look: Look, before: Look | None, *, narrow: bool, low: bool) -> Table:
     total, minute, last, rates = look.stats.total, look.minutes[-1], look.minutes[-2], look.rates(before)
-    table = _compact("", *_numbers("now", "last minute", f"last {look.stats.hours} h"))
-    for word, now, then, all_of_it in (
-        ("sent", rates.sent, last.sent, total.sent),
-        ("completed", rates.completed, last.completed, total.completed),
-        ("failed", rates.failed, last.failed, total.failed),
-    ):
-        table.add_row(word, f"{now:,.1f}/s", f"{then / 60:,.1f}/s", f"{all_of_it:,}")
-    table.add_row("completion rate", *map(in_percent, (completion_rate(minute), completion_rate(last), look.stats.completion_rate)))
-    table.add_row("pickup p50", *map(in_ms, (minute.pickup_p50_ms, last.pickup_p50_ms, total.pickup_p50_ms)))
-    table.add_row("pickup p99", *map(in_ms, (minute.pickup_p99_ms, last.pickup_p99_ms, total.pickup_p99_ms)))
+    rows: list[tuple[str, Iterable[str]]] = [
+        (word, (f"{now:,.1f}/s", f"{then / 60:,.1f}/s", f"{all_of_it:,}"))
+        for word, now, then, all_of_it in (
+            ("sent", rates.sent, last.sent, total.sent),
+            ("completed", rates.completed, last.completed, total.completed),
+            ("failed", rates.failed, last.failed, total.failed),
+        )
+    ]
+    rows += [
+        ("completion rate", map(in_percent, (completion_rate(minute), completion_rate(last), look.stats.completion_rate))),
+        ("pickup p50", map(in_ms, (minute.pickup_p50_ms, last.pickup_p50_ms, total.pickup_p50_ms))),
+        ("pickup p99", map(in_ms, (minute.pickup_p99_ms, last.pickup_p99_ms, total.pickup_p99_ms))),
+    ]
+    hours = f"{look.stats.hours} h"
+    table = _compact(Column(no_wrap=True), *_numbers("now", *(("minute", hours) if narrow else ("last minute", f"last {hours}"))))
+    for word, cells in rows:
+        if not low or word in FIGURES_LOW:
+            table.add_row(SHORTER.get(word, word) if narrow else word, *cells)
     return table
 
 
-def _curve(minutes: Sequence[Minute]) -> list[Text]:
+def _curve(minutes: Sequence[Minute], *, narrow: bool) -> list[Text]:
     """Return a bar for each minute, the highest for the most jobs; a minute without any has the lowest."""
     most = max(one.completed for one in minutes)
     bars = "".join(BARS[-(-one.completed * (len(BARS) - 1) // most) if most else 0] for one in minutes)
-    return [
-        _line(bars, "green" if most else "dim"),
-        _line(f"completed in each of the last {len(minutes)} minutes, at most {most:,}", "dim"),
-    ]
+    words = f"last {len(minutes)} minutes" if narrow else f"completed in each of the last {len(minutes)} minutes"
+    return [_line(bars, "green" if most else "dim"), _line(f"{words}, at most {most:,}", "dim")]
 
 
-def _queues(look: Look, _before: Look | None, rows: int) -> RenderableType:
+def _queues(look: Look, _before: Look | None, rows: int, *, narrow: bool) -> RenderableType:
     if not look.stats.queues:
         return Text("No job has been sent to this namespace yet.\n")
-    table = _compact("queue", *_numbers("ready", "delayed", "running", "in lanes", "oldest ready"))
+    columns = (*_names("queue"), *_numbers("ready", "delayed", "running", "in lanes", "oldest" if narrow else "oldest ready"))
+    cells: list[list[str | Text]] = []
     for one in look.fullest()[:rows]:
-        numbers = (one.ready, one.delayed, one.leased, one.lanes)
-        table.add_row(_held(look, "queue", one.queue), *(f"{number:,}" for number in numbers), _age_of_ready(one.oldest_ready_ms))
-    return _part(table, len(look.stats.queues))
+        numbers = (f"{number:,}" for number in (one.ready, one.delayed, one.leased, one.lanes))
+        cells.append([_held(look, "queue", one.queue), *numbers, _age_of_ready(one.oldest_ready_ms)])
+    return _part(_listed(columns, cells, {"delayed", "in lanes"} if narrow else ()), len(look.stats.queues))
 
 
-def _actors(look: Look, before: Look | None, rows: int) -> RenderableType:
+def _actors(look: Look, before: Look | None, rows: int, *, narrow: bool) -> RenderableType:
     if not look.stats.actors:
         return Group()
-    table = _compact("busiest actors", "queue", *_numbers("ended/s", "completed", "failed", "run ms p50 / p99"))
+    columns = (*_names("busiest actors", "queue"), *_numbers("ended/s", "completed", "failed", "run ms p50 / p99"))
+    cells: list[list[str | Text]] = []
     for one, per_s in look.busiest(before)[:rows]:
         pace = "-" if per_s is None else f"{per_s:,.1f}"
         name, run = _held(look, "actor", one.actor), in_pair(one.run_p50_ms, one.run_p99_ms)
-        table.add_row(name, _line(one.queue), pace, f"{one.completed:,}", f"{one.failed:,}", run)
-    return _part(table, len(look.stats.actors))
+        cells.append([name, _line(one.queue), pace, f"{one.completed:,}", f"{one.failed:,}", run])
+    return _part(_listed(columns, cells, {"queue", "ended/s", "run ms p50 / p99"} if narrow else ()), len(look.stats.actors))
 
 
-def _workers(look: Look, _before: Look | None, rows: int) -> RenderableType:
+def _workers(look: Look, _before: Look | None, rows: int, *, narrow: bool) -> RenderableType:
     live = [one for one in look.workers if one.is_live]
     if not look.workers:
         return _line("No worker is running.", ALARM)
     busy, slots = sum(one.running for one in live), sum(one.concurrency for one in live)
-    table = _compact("worker", "status", *_numbers("running", "done", "average"), "queues", "host")
+    columns = (*_names("worker", "status"), *_numbers("running", "done", "average"), *_names("queues", "host"))
+    cells: list[list[str | Text]] = []
     for one in sorted(look.workers, key=lambda one: (one.status != "error", -one.running))[:rows]:
         average = in_ms(one.average_processing_time if one.jobs_processed else None)
         status = _line(_status(one), ALARM if one.status == "error" else "")
         where = _line(", ".join(one.queues)), _line(f"{one.host}:{one.pid}")
-        table.add_row(one.id, status, f"{one.running}/{one.concurrency}", f"{one.jobs_processed:,}", average, *where)
+        cells.append([one.id, status, f"{one.running}/{one.concurrency}", f"{one.jobs_processed:,}", average, *where])
     title = f"{len(live):,} live worker{'s' if len(live) != 1 else ''}, {busy:,} of {slots:,} slots taken"
+    table = _listed(columns, cells, {"average", "queues", "host"} if narrow else ())
     return Group(_line(title, "" if live else ALARM), _part(table, len(look.workers)))
+
+
+def _listed(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], left_out: Collection[str]) -> Table:
+    """Return a table without the columns that there is no room for."""
+    kept = [index for index, column in enumerate(columns) if str(column.header) not in left_out]
+    table = _compact(*(columns[index] for index in kept))
+    for row in rows:
+        table.add_row(*(row[index] for index in kept))
+    return table
 
 
 def _part(table: Table, of: int) -> RenderableType:
@@ -233,7 +266,11 @@ def _numbers(*names: str) -> tuple[Column, ...]:
     return tuple(Column(name, justify="right", no_wrap=True) for name in names)
 
 
+def _names(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(_line(name)) for name in names)
+
+
 def _compact(*columns: str | Column) -> Table:
     """Return a table whose columns of text give way to those of numbers."""
-    named = (Column(_line(one)) if isinstance(one, str) else one for one in columns)
-    return Table(*named, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    named = (_names(one) if isinstance(one, str) else (one,) for one in columns)
+    return Table(*chain.from_iterable(named), box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")

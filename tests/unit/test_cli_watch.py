@@ -165,6 +165,27 @@ def test_top_keeps_within_its_terminal_and_breaks_no_number(width: int) -> None:
     assert text.count("and 2") == 3  # 28 or 29 of 30 are left out, thrice
 
 
+@pytest.mark.parametrize(("width", "lines"), [(40, 24), (40, 12), (59, 24), (80, 12), (140, 21)])
+def test_top_is_readable_in_a_small_terminal(width: int, lines: int) -> None:
+    text = shown(tables_watch.top(busy(30), None, title="angelrt", lines=lines, columns=width), width=width)
+    rows = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
+    firsts = [cells[0] for cells in rows]
+    assert len(rows) <= lines
+    assert max(map(len, text.splitlines())) <= width
+    assert [word for word in ("completed", "pickup p99", "queue", "worker") if word not in firsts] == []
+    assert [cells for cells in rows if cells[0] == "completed"] == [["completed", "10.0/s", "10.0/s", "1,000,000"]]
+    assert "rate" in firsts or "completion rate" in firsts
+    assert next(cells for cells in rows if cells[0] == "queue29")[1] == "100,029"
+    assert next(cells for cells in rows if cells[0] == "w0")[1:4] == ["active", "3/10", "1,234"]
+    assert all("…" not in line for line in text.splitlines() if not line.startswith("an_actor"))
+
+
+def test_top_of_a_narrow_terminal_draws_the_minutes_that_there_is_room_for() -> None:
+    lines = shown(tables_watch.top(busy(), None, title="angelrt", columns=40), width=40).splitlines()
+    assert "last 40 minutes, at most 600" in lines
+    assert "▂" * 38 + "█▅" in lines
+
+
 def test_top_of_an_empty_system_says_so() -> None:
     text = shown(tables_watch.top(look(), None, title="angelrt", lines=24))
     assert "No job has been sent to this namespace yet." in text

@@ -107,6 +107,15 @@ async def test_job_that_nothing_holds_is_told_its_place_and_who_is_busy(part: Pa
     assert (found.status, found.actor, found.queue, found.expected_at) == (Status.PENDING, "a", "q", None)
 
 
+@pytest.mark.parametrize(
+    ("slots", "words"), [(1, "the only slot of the only worker is taken"), (3, "all 3 slots of the only worker are taken")]
+)
+async def test_one_worker_or_slot_is_told_in_words_of_its_own(part: Partition, slots: int, words: str) -> None:
+    await worker(part, running=slots, concurrency=slots)
+    await part.send("j1")
+    assert (await explain(part, "j1")).text == f"it is number 1 of 1 in line; {words}"
+
+
 async def test_place_in_line_is_told_in_time_by_the_present_speed(part: Partition) -> None:
     await worker(part)
     part.now_ms = START_MS // 3_600_000 * 3_600_000 + 100_000

@@ -155,6 +155,10 @@ def test_a_job_shows_what_is_known_and_nothing_else() -> None:
     }
 
 
+def test_one_delivery_is_no_times() -> None:
+    assert "0 (delivered 1 time)" in shown(tables.job, job(deliveries=1))
+
+
 def test_a_job_that_failed_shows_its_error_and_its_earlier_runs() -> None:
     text = shown(
         tables.job,

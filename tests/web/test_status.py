@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from angelrt import Fail, JobFailed, Runtime
+from angelrt import Fail, JobFailed, RateLimit, Runtime
 from angelrt.web import status
 from tests.scripts.partition import examined, job, verdict
 from tests.tidy.project import PACKAGE
@@ -122,7 +122,7 @@ def test_a_name_would_be_found_among_the_values() -> None:
 async def test_nobody_works_where_no_worker_lives(rt: Runtime[None]) -> None:
     told = await tell(rt)
     assert (told["state"], told["text"]) == ("nobody works", "Nobody works at the moment. New jobs wait, none is lost.")
-    assert (told["backlog"], told["backlogAgeMs"], told["completionRate"], told["pickupP50Ms"]) == (0, 0.0, None, None)
+    assert (told["backlog"], told["backlogAgeMs"], told["completionRate"], told["pickupP50Ms"]) == (0, None, None, None)
 
 
 async def test_it_is_slow_when_jobs_wait_for_more_than_a_minute(rt: Runtime[None], part: Partition) -> None:
@@ -133,6 +133,25 @@ async def test_it_is_slow_when_jobs_wait_for_more_than_a_minute(rt: Runtime[None
         assert (await tell(rt))["state"] == expected
     told = await tell(rt)
     assert (told["backlog"], told["backlogAgeMs"]) == (2, 60_001.0)
+
+
+async def test_no_age_is_told_where_all_jobs_wait_at_limits(server_url: str, namespace: str) -> None:
+    async with Runtime(server_url, namespace=namespace) as rt:
+
+        @rt.actor(limits=[RateLimit("1/day")])
+        async def work(n: int) -> None: ...
+
+        async with rt.worker(concurrency=1):
+            jobs = await rt.send_many(work.message(n) for n in range(7))
+            await jobs[0].result(timeout=20)
+            told = await tell(rt)
+            while told["backlogAgeMs"] is not None:  # the worker has yet to take the last of them to the limit
+                told = await tell(rt)
+            assert told["backlog"] == 6
+        for waiting in jobs[1:]:
+            await waiting.cancel()
+        store = rt.client().store
+        await store.command("UNLINK", *store.keys.every(await store.queues()))
 
 
 async def test_it_is_slow_for_five_minutes_after_jobs_have_begun_late(rt: Runtime[None], part: Partition) -> None:
