@@ -98,8 +98,9 @@ export class Live {
     this.#isStale = false;
     const began = performance.now();
     const isAnswered = await this.#refresh();
-    if (isAnswered && this.#awayAt !== null && began > this.#awayAt) {
-      this.#awayAt = null;
+    if (isAnswered && this.#awayAt !== null) {
+      if (began > this.#awayAt) this.#awayAt = null;
+      else this.#isStale = true; // it was asked before that was said: the next answer tells
       this.#tell();
     }
     this.#isBusy = false;
