@@ -95,20 +95,19 @@ async def test_search_names_what_it_looks_at_by_the_role(rt: Runtime[Any], brows
 
 
 async def test_one_line_of_a_log_is_no_lines(rt: Runtime[Any], site: Site, page: Page) -> None:
-    begun = asyncio.Semaphore(0)
     ends = asyncio.Event()
 
     @rt.actor()
     async def tell(count: int) -> None:
         for number in range(count):
             rt.context.log(f"line {number}")
-        begun.release()
         await ends.wait()
 
     async with rt.worker(concurrency=2):
         for count, words in ((1, "the last line"), (2, "the last 2 lines, the newest first")):
             job = await tell.send(count)
-            await begun.acquire()
+            while len(getattr((await job.info()).progress, "log", [])) < count:
+                pass  # notes are written a moment later
             await page.goto(site.url(f"jobs/{job.id}"))
             await expect(page.locator(".card", has=page.locator(".log")).locator(".card-head .faint")).to_have_text(words)
         ends.set()

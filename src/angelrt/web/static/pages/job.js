@@ -152,7 +152,7 @@ function timeline(info) {
   const lost = Math.max(0, info.deliveries - runs.length - (last ? 1 : 0)); // the server keeps the latest runs alone, and counts them all
   const moments = [
     moment("calm", "Sent", info.createdAt),
-    lost > 0 && h("li", { class: "calm" }, h("p", { class: "faint" }, `${number(lost)} earlier ${lost === 1 ? "run is" : "runs are"} not kept`)),
+    lost > 0 && notKept(lost),
     runs.map((run, index) => earlierRun(run, lost + index + 1)),
     last && moment("live", `Run ${lost + runs.length + 1} began`, info.processedAt, last),
   ];
@@ -160,6 +160,9 @@ function timeline(info) {
   if (info.completedAt) moments.push(moment(own(ENDS, info.state) ?? "plain", visible(upper(info.state)), info.completedAt));
   return card("Timeline", null, h("ol", { class: "timeline" }, moments));
 }
+
+const notKept = (lost) =>
+  h("li", { class: "calm" }, h("p", { class: "faint" }, `${number(lost)} earlier ${lost === 1 ? "run is" : "runs are"} not kept`));
 
 const earlierRun = (run, count) =>
   moment(own(SETTLED, run.endedAs) ?? "calm", `Run ${count}: ${own(WORDS, run.endedAs) ?? visible(run.endedAs)}`, run.startedAt, [
