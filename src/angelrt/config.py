@@ -161,6 +161,11 @@ def embedded_path(url: str) -> str | None:
 _PASSWORD = re.compile(r"(^[^:@/]*:(?!//)|//[^:@/]*:).*(?=@)|((?<=[?&])(?:sentinel_)?password=)[^&#]*", re.IGNORECASE)
 
 
+def escaped(text: str, keep: str = "") -> str:
+    """Return text of a stranger so that it steers no terminal and looks like no other line; characters of `keep` stay."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
 def redact(url: str) -> str:
     """Return the address without its password, for logs and errors."""
     return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url)

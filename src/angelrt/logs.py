@@ -32,20 +32,6 @@ class JobFields(logging.Filter):
         return True
 
 
-class TextFormatter(logging.Formatter):
-    """A line for people. Messages of this package may quote the text of an error: what could pass for another line is escaped in them."""
-
-    def __init__(self) -> None:
-        """Write lines as `TEXT_FORMAT` says."""
-        super().__init__(TEXT_FORMAT)
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        """Return the line, without the traceback."""
-        if record.name.partition(".")[0] == "angelrt":
-            record.message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in record.message)
-        return super().formatMessage(record)
-
-
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (UTC), level, logger, message, the job's fields (see `JobFields`), and the traceback."""
 
@@ -75,6 +61,6 @@ def configure(level: str, form: str) -> None:
         return
     root.setLevel(level.upper())
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(TEXT_FORMAT))
     handler.addFilter(JobFields())
     root.addHandler(handler)

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from .config import escaped
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
@@ -190,7 +192,7 @@ def findings(console: Console, found: Iterable[Finding]) -> None:
 
 def plain(text: str) -> Text:
     """Return text of a stranger as it is; what would steer the terminal is written out."""
-    return Text("".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text))
+    return Text(escaped(text, keep="\n\t"))
 
 
 def new_table(title: str, *columns: str | Column) -> Table:

@@ -184,6 +184,7 @@ async def test_jobs_of_a_fleet_that_is_gone_wait_for_the_next_worker(app: Applic
         job = await rt.send("nap", {"seconds": 3600})
         await until(lambda: bool(app.traces("began")), "the job runs")
         first.send_signal(signal.SIGKILL)
+        assert await first.ends() == -signal.SIGKILL, "or it may be given the next job, too"
         waiting = await rt.send("double", {"number": 4})
         second = await app.worker(environment=short)
         assert await waiting.result(RESULT_S) == 8

@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from ..config import TEXT_MAX_CHARS
+from ..config import TEXT_MAX_CHARS, escaped
 from ..errors import InvalidArguments, PayloadTooLarge
 from ..retry import Fail
 
@@ -85,8 +85,8 @@ def text_of(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception in one line."""
-    return error.describe() if isinstance(error, RemoteFailure) else f"{type_name(error)}: {text_of(error)}"
+    """Return an exception in one line, whatever its text holds."""
+    return escaped(error.describe() if isinstance(error, RemoteFailure) else f"{type_name(error)}: {text_of(error)}")
 
 
 def traceback_of(error: BaseException) -> str:
