@@ -144,10 +144,12 @@ class Link:
         self._loaded: set[str] = set()  # scripts that the server was given on this connection: none after a restart
 
     async def call(self, *commands: Sequence[Any]) -> list[Any]:
-        """Send commands in one packet and return their replies, errors of the server among them as exceptions.
+        """Send commands in one packet and return their replies, errors of the server among them as exceptions; of no commands, none.
 
         Raises LinkLost when the connection breaks before every reply has come.
         """
+        if not commands:
+            return []
         wire = self._wire or await self._connect()
         loop = asyncio.get_running_loop()
         call = _Call(loop.create_future(), len(commands), loop.time())

@@ -130,8 +130,7 @@ async def _places_held(store: Store, limits: Sequence[_Limit]) -> dict[_Limit, _
     """Return the lanes at which jobs hold places."""
     holders = store.keys.key("holders")
     spans = [(f"[{of_rule}", f"({of_rule}~") for of_rule in (_sha1(limit.rule)[:8] for limit in limits)]
-    replies = await _asked(
-        store,
+    replies = await store.commands(
         *(["ZRANGEBYLEX", holders, *span, "LIMIT", 0, LOOKS_MAX] for span in spans),
         *(["ZLEXCOUNT", holders, *span] for span in spans),
     )
@@ -147,8 +146,7 @@ async def _rates_asked(store: Store, limits: Sequence[_Limit]) -> dict[_Limit, _
     """
     now_ms, void = store.server_ms(), store.keys.key("gates_void")
     ends = {window_ms: now_ms + 2 * window_ms for window_ms in sorted({limit.window_ms for limit in limits})}
-    replies = await _asked(
-        store,
+    replies = await store.commands(
         *(["ZCOUNT", void, f"({now_ms}", end_ms] for end_ms in ends.values()),
         *(["ZREVRANGEBYSCORE", void, end, f"({now_ms}", "LIMIT", 0, LOOKS_MAX] for end in ("+inf", *ends.values())),
     )
@@ -159,15 +157,10 @@ async def _rates_asked(store: Store, limits: Sequence[_Limit]) -> dict[_Limit, _
     }
 
 
-async def _asked(store: Store, *commands: Sequence[Any]) -> list[Any]:
-    """Return the replies of reads in one round trip; nothing is sent where nothing is asked, since no reply would come."""
-    return await store.commands(*commands) if commands else []
-
-
 async def _found(store: Store, lanes: Mapping[_Limit, set[bytes]]) -> dict[_Limit, list[_Found]]:
     """Return the gates of which something is taken, the fullest first."""
     asked = [(limit, lane) for limit, some in lanes.items() for lane in sorted(some)]
-    replies = await _asked(store, *(_reading(store, limit, lane) for limit, lane in asked))
+    replies = await store.commands(*(_reading(store, limit, lane) for limit, lane in asked))
     found: dict[_Limit, list[_Found]] = {limit: [] for limit in lanes}
     for (limit, lane), reply in zip(asked, replies, strict=True):
         found[limit].append(_Found(lane, _taken(limit, reply, store.server_ms())))
@@ -181,8 +174,7 @@ async def _values(store: Store, shown: Mapping[_Limit, Sequence[_Found]]) -> dic
     queues = {limit.queue for limit, _ in nameless if limit.window_ms}
     if not nameless:
         return values
-    replies = await _asked(
-        store,
+    replies = await store.commands(
         *(_namer(store, limit, lane) for limit, lane in nameless),
         *(["ZRANGE", leased, 0, NAMERS_MAX - 1] for _, _, leased, *_ in map(store.keys.queue, sorted(queues))),
     )

@@ -37,6 +37,13 @@ async def test_a_connect_that_is_cancelled_leaves_no_socket_open(tmp_path: Path)
         await link.close()
 
 
+async def test_a_call_of_nothing_has_no_answer_to_wait_for_and_those_behind_it_get_theirs(server_url: str) -> None:
+    link = Link(server_url)
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(link.call(), link.call(["ECHO", "a"]), link.call(["ECHO", "b"])) == [[], [b"a"], [b"b"]]
+    await link.close()
+
+
 async def test_a_link_that_is_closed_as_soon_as_it_is_open_leaves_no_socket_open(tmp_path: Path) -> None:
     closed = asyncio.Event()
 
