@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 
 from .config import redact
-from .link import BROKEN, connect, connector, pause_s
-from .sentinel import next_message
+from .link import connect, connector, pause_s
+from .sentinel import BROKEN, next_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,6 +25,7 @@ from .config import sentinel_address, wrong_address
 from .errors import NotReplicated, RedisRefused
 from .refusals import DEMOTED
 from .scripts import as_eval
+from .sentinel import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,9 +41,6 @@ REPLY_TIMEOUT_S: Final = 5.0
 """A reply later than this (beyond a block) means a half-open connection: it is closed and the command is sent again."""
 REPLICATION_WAIT_MS: Final = 1_000
 """How long a replica has to confirm what was sent."""
-
-BROKEN: Final = (RedisError, OSError, RuntimeError)
-"""What a connection raises that is gone; a RuntimeError comes from uvloop, for a write to a socket that it closed in the same turn."""
 
 
 def connector(url: str) -> Callable[[], AbstractConnection]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("angelrt")
 
+BROKEN: Final = (RedisError, OSError, RuntimeError)
+"""What a connection raises that is gone; a RuntimeError comes from uvloop, for a write to a socket that it closed in the same turn."""
 ASK_TIMEOUT_S: Final = 1.0
 """A sentinel that does not answer in this time is passed over."""
 NO_ANSWER: Final = f"no answer within {ASK_TIMEOUT_S:g} s"
@@ -111,7 +113,7 @@ class _Watch:
             since_s = time.monotonic()
             try:
                 await self._hear(host, port)
-            except (RedisError, OSError, RuntimeError) as error:
+            except BROKEN as error:
                 stood = time.monotonic() - since_s > AGAIN_CAP_S
                 pause_s = AGAIN_S if stood else min(2 * pause_s, AGAIN_CAP_S)
                 wait_s = random.uniform(0.5, 1) * pause_s  # noqa: S311 - jitter
@@ -155,7 +157,7 @@ async def _primary(address: SentinelAddress) -> tuple[str, int]:
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 state = await _ask(address, host, port)
-        except (RedisError, OSError, RuntimeError) as error:
+        except BROKEN as error:
             answers.append(f"{host}:{port}: {str(error) or NO_ANSWER}")
             continue
         flags = state["flags"].split(",")
