@@ -20,6 +20,7 @@ from angelrt.job import IdMaker, write_record
 from angelrt.keys import Keys
 from angelrt.stats import pickup_word, run_word
 from angelrt.store import evalsha
+from angelrt.worker.claim import TOKEN_CHARS
 from bench.compare.adapter import data_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
 BATCH = 100
 LEASE_MS = 60_000
 CLAIM_HEAD, JOB_FIELDS = 4, 5
+WORKER = "worker"
 READ_BYTES = 1 << 20
+
+
+def token(claim: int) -> str:
+    """Return a token as long as those of workers."""
+    return f"{claim:0{TOKEN_CHARS}}"
 
 
 class Bare:
@@ -76,17 +83,17 @@ class Bare:
     def claim(self) -> list[Any]:
         """Return the command that leases the next jobs."""
         self.claims += 1
-        return self.script(scripts.CLAIM, ["", EVENTS_MAX, "w", f"t{self.claims}", LEASE_MS, BATCH, BATCH, 0, b"\0job\0", 0])
+        return self.script(scripts.CLAIM, ["", EVENTS_MAX, WORKER, token(self.claims), LEASE_MS, BATCH, BATCH, 0, b"\0job\0", 0])
 
-    def settle(self, token: str, ids: Sequence[bytes]) -> list[Any]:
+    def settle(self, under: str, ids: Sequence[bytes]) -> list[Any]:
         """Return the command that completes jobs."""
         kept = Retention()
-        arguments: list[Any] = ["", EVENTS_MAX, "w"]
+        arguments: list[Any] = ["", EVENTS_MAX, WORKER]
         arguments += [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
         arguments.append(len(ids))
-        words = pickup_word(1), run_word(0.01)
+        counters = f"default|job\0{pickup_word(1)}\0{run_word(0.01)}"
         for job_id in ids:
-            arguments += (1, job_id, token, "c", 0, b"null", "default|job", *words, "", 0)
+            arguments += (1, job_id, under, "c", b"null", counters)
         return self.script(scripts.SETTLE, arguments)
 
     def drain(self, jobs: int) -> None:
@@ -94,8 +101,8 @@ class Bare:
         settled = 0
         [claimed] = self.call(self.claim())
         while ids := claimed[CLAIM_HEAD::JOB_FIELDS]:
-            token = f"t{self.claims}"
-            codes, claimed = self.call(self.settle(token, ids), self.claim())
+            settle = self.settle(token(self.claims), ids)
+            codes, claimed = self.call(settle, self.claim())
             settled += sum(codes)
         assert settled == jobs, f"{settled} of {jobs}"
 

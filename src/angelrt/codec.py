@@ -207,7 +207,8 @@ class Signature:
 
     def decode(self, encoded: bytes) -> dict[str, Any]:
         """Return a call's arguments by name. Raises InvalidArguments."""
-        return cast("dict[str, Any]", self._arguments.decode(encoded))
+        arguments: dict[str, Any] = self._arguments.decode(encoded)
+        return arguments
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of the arguments. Raises ConfigError for annotations that have none."""

@@ -116,11 +116,11 @@ def write_record(actor: str, nonce: str, meta: dict[str, Any], arguments: bytes)
 def read_record(stored: bytes) -> Record:
     """Return the record of a stored form. Raises ValueError for one that no sender wrote."""
     actor, meta, arguments = stored.split(b"\0", 2)
-    told: object = orjson.loads(meta[NONCE_CHARS:]) if len(meta) > NONCE_CHARS else {}
-    if not isinstance(told, dict):
+    told: dict[str, Any] = orjson.loads(meta[NONCE_CHARS:]) if len(meta) > NONCE_CHARS else {}
+    if not isinstance(told, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - whoever can write to the server may have written it
         message = f"the meta of a record is an object, not {type(told).__name__}"
         raise ValueError(message)  # noqa: TRY004 - the bytes are wrong, not the caller
-    return Record(actor.decode(), cast("dict[str, Any]", told), arguments)
+    return Record(actor.decode(), told, arguments)
 
 
 def shown_record(stored: bytes) -> Record:

@@ -6,6 +6,7 @@ A bucket is a quarter of an octave wide (19%), from 1/16 ms up; a quantile is gi
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,24 +19,23 @@ PER_OCTAVE: Final = 4
 LOWEST_MS: Final = 1 / 16
 BUCKETS: Final = 128
 WORDS: Final = ("sent", "completed", "failed", "cancelled", "retried", "snoozed", "released", "lost", "expired", "poisoned")
-BUCKET_NAMES: Final = {letter: tuple(f"{letter}{index}" for index in range(BUCKETS)) for letter in "pr"}
+BOUNDS_MS: Final = tuple(LOWEST_MS * math.exp2(index / PER_OCTAVE) for index in range(1, BUCKETS))
+PICKUP_WORDS, RUN_WORDS = (tuple(f"{letter}{index}" for index in range(BUCKETS)) for letter in "pr")
 
 
 def bucket(milliseconds: float) -> int:
     """Return the bucket of a duration."""
-    if milliseconds <= LOWEST_MS:
-        return 0
-    return min(int(math.log2(milliseconds / LOWEST_MS) * PER_OCTAVE), BUCKETS - 1)
+    return bisect_right(BOUNDS_MS, milliseconds)
 
 
 def pickup_word(milliseconds: float) -> str:
     """Return the counter of a pickup latency, as it is written in a field name: `p17`."""
-    return BUCKET_NAMES["p"][bucket(milliseconds)]
+    return PICKUP_WORDS[bisect_right(BOUNDS_MS, milliseconds)]
 
 
 def run_word(milliseconds: float) -> str:
     """Return the counter of a run time, as it is written in a field name: `r17`."""
-    return BUCKET_NAMES["r"][bucket(milliseconds)]
+    return RUN_WORDS[bisect_right(BOUNDS_MS, milliseconds)]
 
 
 def bucket_ms(index: int) -> float:

@@ -62,7 +62,7 @@ class Delivery(NamedTuple):
     """A claimed job as the server answers it."""
 
     id: bytes
-    queue: bytes
+    queue: str
     rank: bytes
     record: bytes
     run: bytes
@@ -92,6 +92,18 @@ class Verdict(NamedTuple):
     run_word: str
     children: tuple[NewJob, ...] = ()
     gates: str = ""
+
+    @property
+    def how(self) -> str:
+        """The code, with delay, gates and number of children where there is one of them: each argument costs the server time."""
+        if not (self.delay_ms or self.gates or self.children):
+            return self.code
+        return f"{self.code} {self.delay_ms} {self.gates} {len(self.children)}"
+
+    @property
+    def counters(self) -> str:
+        """What is counted, in one argument: the label, and the words of a run that has begun."""
+        return f"{self.label}\0{self.pickup_word}\0{self.run_word}" if self.run_word else self.label
 
     @property
     def size_bytes(self) -> int:
@@ -197,8 +209,7 @@ class Store:
             if len(payload) > blob_min_bytes and verdict.code != "n":
                 blobs += (f"{verdict.id}={verdict.token}", payload)
                 payload = b"\1"
-            runs += (index(verdict.queue), verdict.id, verdict.token, verdict.code, verdict.delay_ms, payload)
-            runs += (verdict.label, verdict.pickup_word, verdict.run_word, verdict.gates, len(verdict.children))
+            runs += (index(verdict.queue), verdict.id, verdict.token, verdict.how, payload, verdict.counters)
             for child in verdict.children:
                 children.extend(_job_arguments(index, child))
                 if child.blob is not None:
@@ -463,8 +474,7 @@ class Store:
     def _claimed(self, reply: list[Any], queues: Sequence[str]) -> Claimed:
         now_ms = self._server_time(reply[0])
         parked = [name.decode(errors="replace") for name in reply[3]]
-        flat = reply[4:]
-        names = [queue.encode() for queue in queues]
+        flat, names = reply[4:], list(queues)
         deliveries = [
             Delivery(job_id, names[index - 1], rank, record, run)
             for job_id, index, rank, record, run in zip(flat[::5], flat[1::5], flat[2::5], flat[3::5], flat[4::5], strict=True)

@@ -298,7 +298,7 @@ class Fleet:
 
     def _check_delivery(self, worker: str, token: str, delivery: Delivery) -> None:
         job = self.model.jobs[delivery.id.decode()]
-        assert (delivery.record, delivery.queue.decode(), int(delivery.rank)) == (job.record, job.queue, self.model.strict_rank(job))
+        assert (delivery.record, delivery.queue, int(delivery.rank)) == (job.record, job.queue, self.model.strict_rank(job))
         run = read_run(delivery.run)
         assert (run.token, run.worker, run.rank, run.started_ms) == (token, worker, job.rank, job.started_ms)
         assert (run.deliveries, run.attempts, run.losses, run.flow) == (job.deliveries, job.attempts, job.losses, job.flow)

@@ -113,7 +113,7 @@ async def lanes(part: Partition, queue: str = "q") -> dict[str, list[str]]:
 
 async def complete(part: Partition, claimed: Claimed, under: str = "t1", worker: str = "w1") -> list[str]:
     """Complete everything that a claim brought, and name it."""
-    verdicts = [verdict(one.id.decode(), "c", b"1", under=under, queue=one.queue.decode()) for one in claimed.deliveries]
+    verdicts = [verdict(one.id.decode(), "c", b"1", under=under, queue=one.queue) for one in claimed.deliveries]
     if verdicts:
         assert set(await part.settle(*verdicts, worker=worker)) == {1}
     return ids(claimed)

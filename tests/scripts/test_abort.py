@@ -143,7 +143,7 @@ async def run_the_rest(left: Partition) -> set[str]:
     delivered: set[str] = set()
     for n in range(ROUNDS_MAX):
         claimed = await part.claim(500, worker="finisher", under=f"end{n}", queues=QUEUES, actors=ACTORS)
-        names = [(delivery.id.decode(), delivery.queue.decode()) for delivery in claimed.deliveries]
+        names = [(delivery.id.decode(), delivery.queue) for delivery in claimed.deliveries]
         await part.settle(*(ended(name, "c", under=f"end{n}", queue=queue) for name, queue in names), worker="finisher")
         delivered |= {name for name, _ in names}
         if not names and not claimed.again:

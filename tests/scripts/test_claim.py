@@ -25,7 +25,7 @@ async def test_job_is_leased_held_and_has_a_token(part: Partition) -> None:
     await part.send("j1")
     claimed = await part.claim()
     run = b"t1 w1 %d 1 1 0 %d - " % (rank(5, START_MS), START_MS)
-    assert claimed.deliveries == [(b"j1", b"q", b"%d" % rank(5, START_MS), b"a\0none\0{}", run)]
+    assert claimed.deliveries == [(b"j1", "q", b"%d" % rank(5, START_MS), b"a\0none\0{}", run)]
     state = await part.state()
     assert state.runs == {"j1": run}
     assert state.held == {("w1", "j1")}
@@ -53,7 +53,7 @@ async def test_capacity_is_not_exceeded(part: Partition) -> None:
 async def test_capacity_is_shared_by_the_queues_in_their_order(part: Partition) -> None:
     await part.send(*(job(f"{queue}{n}", queue=queue) for queue in "qp" for n in range(2)))
     claimed = await part.claim(3, queues=("p", "q"))
-    assert [(delivery.id, delivery.queue) for delivery in claimed.deliveries] == [(b"p0", b"p"), (b"p1", b"p"), (b"q0", b"q")]
+    assert [(delivery.id, delivery.queue) for delivery in claimed.deliveries] == [(b"p0", "p"), (b"p1", "p"), (b"q0", "q")]
     assert claimed.again
 
 
@@ -188,7 +188,7 @@ async def test_resent_claim_returns_neither_other_tokens_nor_other_workers(part:
 async def test_resent_claim_names_the_queue_of_each_job(part: Partition) -> None:
     await part.send(job("j1", queue="p"), "j2")
     claimed = await part.claim_twice(queues=("q", "p"))
-    assert {delivery.id: delivery.queue for delivery in claimed.deliveries} == {b"j1": b"p", b"j2": b"q"}
+    assert {delivery.id: delivery.queue for delivery in claimed.deliveries} == {b"j1": "p", b"j2": "q"}
 
 
 async def test_resent_claim_does_not_return_what_was_settled_meanwhile(part: Partition) -> None:
@@ -316,4 +316,4 @@ async def test_twenty_queues_share_one_call(part: Partition) -> None:
     part.queues = tuple(f"queue/{n}" for n in range(20))
     await part.store.enqueue([NewJob(queue, f"j{queue}", b"a\0none\0{}") for queue in part.queues])
     claimed = await part.claim(queues=part.queues)
-    assert [delivery.queue.decode() for delivery in claimed.deliveries] == list(part.queues)
+    assert [delivery.queue for delivery in claimed.deliveries] == list(part.queues)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from angelrt.views import Run
     from tests.simulation.loop import Process
 
-RUN_FIELDS: Final = 11
+RUN_FIELDS: Final = 6
 REPLY_HEAD: Final = 4
 JOB_FIELDS: Final = 6
 ENDS: Final = "cfgk"
@@ -195,13 +195,14 @@ class Ledger:
     def _read_settle(self, _: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
         after = RUN_FIELDS * len(reply)
         for at, code in zip(range(0, after, RUN_FIELDS), reply, strict=True):
-            job_id, token, verdict, children = rest[at + 1], rest[at + 2], rest[at + 3], int(rest[at + 10])
-            names = rest[after + 1 : after + children * JOB_FIELDS : JOB_FIELDS]
-            after += children * JOB_FIELDS
+            job_id, token, how = rest[at + 1 : at + 4]
+            verdict, _, gates, children = how.split(" ") if " " in how else (how, "0", "", "0")
+            names = rest[after + 1 : after + int(children) * JOB_FIELDS : JOB_FIELDS]
+            after += int(children) * JOB_FIELDS
             if verdict != "n":
                 self._settle(job_id, token, verdict, code, names)
                 if code == 1 and job_id in self.leases:
-                    self.deaths.check_verdict(job_id, verdict, rest[at + 9], self.leases[job_id], self.processes.get)
+                    self.deaths.check_verdict(job_id, verdict, gates, self.leases[job_id], self.processes.get)
             elif code == 1 and not self._is_current(job_id, token):
                 self.problem(f"job {job_id}: a note under the void token {token} was accepted")
 

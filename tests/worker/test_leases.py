@@ -143,6 +143,23 @@ async def test_a_job_whose_worker_is_lost_in_its_last_attempt_fails_without_anot
     assert [run.ended_as for run in info.timeline] == ["lost", "lost"]
 
 
+@pytest.mark.parametrize("priority", [0, 9])
+async def test_runs_are_never_kept_in_a_list_that_the_server_searches_from_its_beginning(
+    rt: Runtime[Any], store: Store, priority: int
+) -> None:
+    seen = asyncio.Event()
+
+    @rt.actor(priority=priority)
+    async def waits() -> None:
+        await seen.wait()
+
+    async with rt.worker(concurrency=1):
+        await is_processing(await waits.send())
+        encoding = await store.command("OBJECT", "ENCODING", store.keys.key("runs"))
+        seen.set()
+    assert encoding == b"hashtable"
+
+
 @pytest.mark.parametrize("kind", ["sleeps", pytest.param("computes", marks=pytest.mark.long)])
 async def test_an_actor_that_blocks_the_loop_keeps_its_lease_and_is_named(
     new_runtime: NewRuntime, caplog: pytest.LogCaptureFixture, kind: str

@@ -218,17 +218,9 @@ local function wake(queue)
 end
 
 -- Counters of one call by label (`queue|actor`) and word; written as fields `queue|actor|word`.
-local function words_of(counts, label)
-  local words = counts[label]
-  if not words then
-    words = {}
-    counts[label] = words
-  end
-  return words
-end
-
 local function count(counts, label, word, by)
-  local words = words_of(counts, label)
+  local words = counts[label] or {}
+  counts[label] = words
   words[word] = (words[word] or 0) + (by or 1)
 end
 

@@ -1,10 +1,11 @@
 -- Write the verdict of each run whose token is still valid, and all its effects: result, counters, children, gates, waiters' news.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
 -- ARGV      now_ms events_max worker completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
---           | per run: queue id token verdict delay_ms payload label pickup_word run_word gates children
---             (verdicts: c completed, f failed, g failed without this delivery having run, k cancelled, r retry, s snooze, x handed back,
---             d its process died: retry, w handed back with the flow in payload, n note; gates: uTOKENS were used, h hold them for delay_ms,
---             p failed since it killed its process)
+--           | per run: queue id token how payload counters
+--             (how: a verdict, or `verdict delay_ms gates children`; verdicts: c completed, f failed, g failed without this delivery having
+--             run, k cancelled, r retry, s snooze, x handed back, d its process died: retry, w handed back with the flow in payload, n note;
+--             gates: uTOKENS were used, h hold them for delay_ms, p failed since it killed its process; counters: a label, or
+--             `label NUL pickup_word NUL run_word` of a run that has begun)
 --           | per child: queue id record priority when flow
 -- RETURNS   per run: 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed;
 --           a call without runs only forgets what is beyond the retention
@@ -17,7 +18,7 @@ local RETENTION = {
 }
 local queues = given_queues()
 
-local FIELDS, FIRST, CHILD_FIELDS = 11, 11, 6
+local FIELDS, FIRST, CHILD_FIELDS = 6, 11, 6
 local SWEEP_MAX = 200
 local FLOOR_MS = 60000 -- an id younger than this is never forgotten, so that a repeated send still finds it
 local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', d = 'retried', s = 'snoozed', x = 'released', w = 'released' }
@@ -141,11 +142,42 @@ local function put_back(q, id, stored, verdict, delay_ms, payload, has_begun)
   runs[#runs + 1] = format_run(close_run(run, verdict, now))
 end
 
+local function read_how(how)
+  if #how == 1 then return how, 0, '', 0 end
+  local verdict, delay_ms, gates_note, children = string.match(how, '^(%a) (%d+) (%S*) (%d+)$')
+  return verdict, tonumber(delay_ms), gates_note, tonumber(children)
+end
+
+-- How often each verdict came to a run of these counters: many runs have the same.
+local tallies = {}
+local function tally_of(counters)
+  local tally = tallies[counters]
+  if not tally then
+    local label, pickup, took = string.match(counters, '^(%Z*)%z?(%Z*)%z?(.*)$')
+    tally = { label = label, pickup = pickup, took = took, has_begun = took ~= '', outcomes = {} }
+    tallies[counters] = tally
+  end
+  return tally
+end
+
+local function count_tallies()
+  for _, tally in pairs(tallies) do
+    for outcome, times in pairs(tally.outcomes) do
+      count(counts, tally.label, outcome, times)
+      if tally.has_begun then
+        count(counts, tally.label, tally.pickup, times)
+        count(counts, tally.label, tally.took, times)
+      end
+    end
+  end
+end
+
 local children_first, accepted_children = FIRST + runs_count * FIELDS, {}
 for i, id in ipairs(ids) do
   local at = FIRST + (i - 1) * FIELDS
-  local q, token, verdict, delay_ms, payload = tonumber(ARGV[at]), ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4]), ARGV[at + 5]
-  local label, has_begun, gates_note, children = ARGV[at + 6], ARGV[at + 8] ~= '', ARGV[at + 9], tonumber(ARGV[at + 10])
+  local q, token, payload, tally = tonumber(ARGV[at]), ARGV[at + 2], ARGV[at + 4], tally_of(ARGV[at + 5])
+  local verdict, delay_ms, gates_note, children = read_how(ARGV[at + 3])
+  local has_begun = tally.has_begun
   local children_last = children_first + children * CHILD_FIELDS - 1
   codes[i] = verdict_code(i, id, token)
   if codes[i] == 0 or (codes[i] == 2 and not written[id] and not is_apart(id, token)) then refuse_result(id, token, payload) end
@@ -168,13 +200,9 @@ for i, id in ipairs(ids) do
       gates().leave(queues[q], id, flow, now, holders)
       if gates_note ~= '' or not has_begun then correct_gates(queues[q], parse_run(found[i]), gates_note, has_begun, delay_ms) end
     end
-    local words, outcome, pickup, took = words_of(counts, label), WORDS[verdict], ARGV[at + 7], ARGV[at + 8]
-    words[outcome] = (words[outcome] or 0) + 1
-    if gates_note == 'p' then words.poisoned = (words.poisoned or 0) + 1 end
-    if has_begun then
-      words[pickup] = (words[pickup] or 0) + 1
-      words[took] = (words[took] or 0) + 1
-    end
+    local outcome = WORDS[verdict]
+    tally.outcomes[outcome] = (tally.outcomes[outcome] or 0) + 1
+    if gates_note == 'p' then count(counts, tally.label, 'poisoned') end
     settled_ids[#settled_ids + 1] = id
     if ended[verdict] then
       push_to(ended, verdict, stamp, id)
@@ -233,6 +261,7 @@ for q, list in pairs(ready) do
   write('ZADD', queues[q].ready, list)
   write_lanes(queues[q], lanes[q] or {})
 end
+count_tallies()
 write_counts(counts)
 if next(seen.changed) then gates().write_states(now) end
 write('ZREM', HELD, held)

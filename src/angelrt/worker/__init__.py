@@ -267,7 +267,7 @@ class Worker:
 
     def _refuse(self, delivery: Delivery, error: Exception) -> None:
         """Fail a job whose record cannot be read, so that no worker meets it again; a person may look at it among the dead letters."""
-        job_id, queue, token = delivery.id.decode(), delivery.queue.decode(), delivery.run.partition(b" ")[0].decode()
+        job_id, queue, token = delivery.id.decode(), delivery.queue, delivery.run.partition(b" ")[0].decode()
         actor = shown_record(delivery.record).actor
         log.error("%s: the record of job %s cannot be read, so it fails", actor, job_id, exc_info=error)
         reason = InvalidArguments(f"the stored record of the job cannot be read: {describe(error)}")

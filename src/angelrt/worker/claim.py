@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("angelrt.worker")
 
 REFUSED_PAUSE_S: Final = 1.0
+TOKEN_CHARS: Final = 20
+"""So that a run is longer than 64 bytes: the server keeps a hash of up to 512 shorter ones as a list, which it searches each time."""
 MAKE_ROOM: Final = 2
 """What a claim answers where suspects wait for a worker that holds nothing, and this one is to be it."""
 
@@ -81,7 +83,7 @@ class ClaimLoop:
         claimed = await self._store.claim(
             self._link if block else self._store.link,
             self._worker,
-            write_number(secrets.randbits(60), 10),
+            write_number(secrets.randbits(6 * TOKEN_CHARS), TOKEN_CHARS),
             queues=self._queues,
             lease_ms=self._lease_ms,
             capacity=min(wanted, self._running.concurrency, BATCH_MAX_JOBS),
@@ -116,7 +118,7 @@ class ClaimLoop:
 
     async def _hand_over(self, claimed: Claimed) -> None:
         # Without a deadline: the jobs are leased, and a worker outlives any outage of its server.
-        apart = ((delivery.id.decode(), delivery.record) for delivery in claimed.deliveries)
+        apart = [(delivery.id.decode(), delivery.record) for delivery in claimed.deliveries if delivery.record.endswith(b"\0")]
         blobs = await self._store.payloads(apart, deadline_s=None)
         now_s = time.monotonic()
         for delivery in claimed.deliveries:
@@ -128,14 +130,15 @@ class ClaimLoop:
     def _run_of(self, delivery: Delivery, blobs: Mapping[str, bytes], now_ms: float, now_s: float) -> Run:
         record = read_record(delivery.record)
         token, attempts, flow, history = read_lease(delivery.run)
-        job_id, queue = delivery.id.decode(), delivery.queue.decode()
+        job_id = delivery.id.decode()
         actor = self._actors[record.actor]
         attempts_max = record.meta.get("a", actor.definition.retry.attempts)
         timeout_s = record.meta.get("t", actor.definition.timeout_s)
         arguments = record.arguments or blobs.get(job_id) or b""
         return Run(
-            job_id, queue, token, actor, arguments, attempts, attempts_max, timeout_s, rank_ready_ms(float(delivery.rank)), now_ms, now_s,
-            flow, deaths_of(flow) if flow != "-" else 0, process_deaths_of(history) if history else 0, record.meta,
+            job_id, delivery.queue, token, actor, arguments, attempts, attempts_max, timeout_s,
+            rank_ready_ms(float(delivery.rank)), now_ms, now_s, flow, deaths_of(flow) if flow != "-" else 0,
+            process_deaths_of(history) if history else 0, record.meta,
         )  # fmt: skip
 
     def _name_missing(self, parked: Sequence[str]) -> None:
