@@ -8,7 +8,10 @@ import signal
 from collections import Counter
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from angelrt import Actors, Concurrency, Status
 from angelrt.store import Store
@@ -17,8 +20,6 @@ from angelrt.worker.running import Running
 from tests.worker.waiting import until
 
 if TYPE_CHECKING:
-    import pytest
-
     from angelrt import Runtime
     from angelrt.store import Claimed
     from tests.worker.conftest import NewRuntime
@@ -98,6 +99,30 @@ async def test_a_flood_is_run_once_each_by_several_workers(rt: Runtime[Any], new
             jobs = await rt.send_many([quick.message(number) for number in range(2_000)])
             assert await asyncio.gather(*(job.result(RESULT_S) for job in jobs)) == list(range(2_000))
     assert ran == Counter(range(2_000))
+
+
+@pytest.mark.parametrize(("jobs", "goes_on"), [(1, False), (QUICK_JOBS, True)])
+async def test_what_was_claimed_begins_before_the_next_claim_unless_there_is_more_to_claim(
+    rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch, *, jobs: int, goes_on: bool
+) -> None:
+    seen: list[str] = []
+    claim = Store.claim
+
+    async def noted(store: Store, *arguments: Any, **options: Any) -> Claimed:
+        seen.append("claim")
+        claimed = await claim(store, *arguments, **options)
+        seen.append("got" if claimed.deliveries else "nothing")
+        return claimed
+
+    @rt.actor()
+    async def quick() -> None:
+        seen.append("run")
+
+    monkeypatch.setattr(Store, "claim", noted)
+    sent = await rt.send_many([quick.message() for _ in range(jobs)])
+    async with rt.worker(concurrency=10):
+        await asyncio.gather(*(job.result(RESULT_S) for job in sent))
+    assert (("got", "claim") in pairwise(seen)) == goes_on
 
 
 async def test_each_claim_brings_the_time_of_the_one_before(rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch) -> None:
