@@ -1,7 +1,8 @@
 """Group commit: what gathers while calls are in flight leaves in the next, and each caller awaits its own durable answer.
 
 No timer: a lone caller waits for one round trip, ten callers share one, and a hundred share two, so that the server works on the one while
-the callers of the other go on.
+the callers of the other go on. Where the last call had one caller, the next leaves in its caller's own turn of the event loop; else whoever
+else calls in that turn shares it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from .eager import begin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,13 +37,19 @@ class GroupCommit(Generic[T, R]):
         self._waiting: deque[tuple[list[T], asyncio.Future[Sequence[R]]]] = deque()
         self._flushers: set[asyncio.Task[None]] = set()
         self._calls = 0
+        self._last_groups = 0
 
     def submit(self, items: list[T]) -> asyncio.Future[Sequence[R]]:
         """Return the answers for these items to come, or what the call that carries them will raise."""
-        future: asyncio.Future[Sequence[R]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Sequence[R]] = loop.create_future()
         self._waiting.append((items, future))
         if not self._flushers or (len(self._flushers) < CALLS_MAX and len(self._waiting) >= HALF_MIN):
-            self._flushers.add(asyncio.create_task(self._run(), name="angelrt group commit"))
+            is_lone = not self._flushers and self._last_groups == 1
+            flusher = begin(self._run(), loop) if is_lone else loop.create_task(self._run())
+            flusher.set_name("angelrt group commit")
+            if not flusher.done():
+                self._flushers.add(flusher)
         return future
 
     async def drain(self) -> None:
@@ -52,6 +61,7 @@ class GroupCommit(Generic[T, R]):
         try:
             while self._waiting:
                 batch = self._next_batch()
+                self._last_groups = len(batch)
                 self._calls += 1
                 try:
                     await self._call(batch)

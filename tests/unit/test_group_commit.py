@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +50,25 @@ async def test_a_lone_caller_waits_for_one_call() -> None:
     server.gate.set()
     assert await server.commit.submit([3]) == [6]
     assert server.calls == [[3]]
+
+
+async def test_a_caller_after_a_lone_one_leaves_in_its_own_turn_where_python_can() -> None:
+    server = Server()
+    server.gate.set()
+    await server.commit.submit([1])
+    second = server.commit.submit([2])
+    assert server.calls == [[1], [2]] if sys.version_info >= (3, 12) else [[1]]
+    assert await second == [4]
+    await server.commit.drain()
+    assert await server.commit.submit([3]) == [6]
+
+
+async def test_callers_after_many_share_a_call_again() -> None:
+    server = Server()
+    server.gate.set()
+    await answers(await server.submitted([1], [2]))
+    await answers(await server.submitted([3], [4]))
+    assert server.calls == [[1, 2], [3, 4]]
 
 
 async def test_what_gathers_during_a_call_leaves_in_the_next_one() -> None:

@@ -183,7 +183,9 @@ async def test_a_claim_that_waits_takes_nothing_once_it_is_closed(rt: Runtime[An
     store, told = rt.client().store, list[bool]()
     server = int((await store.command("INFO", "server")).partition(b"process_id:")[2].split()[0])
     options: dict[str, Any] = {"queues": ["default"], "actors": {works.name: works}, "lease_ms": 15_000}
-    claims = ClaimLoop(store, "w1", Running(1), **options, start=told.append, refuse=lambda *_: None, on_due=lambda _: None)
+    claims = ClaimLoop(
+        store, "w1", Running(1), **options, start=told.append, begin=lambda: None, refuse=lambda *_: None, on_due=lambda _: None
+    )
     await (await works.send()).cancel()
     assert await claims.claim_once(1, block=True) == 0, "it has its connection now, has taken the marker, and the server knows the scripts"
 

@@ -83,8 +83,7 @@ class Worker:
         self.running = Running(concurrency)
         self.failure: BaseException | None = None
         self._client = client
-        self._grace_s = grace_s
-        self._kind = kind
+        self._kind, self._grace_s = kind, grace_s
         self._lease_ms = lease_ms
         self._started_s = time.time()
         self._tasks: list[asyncio.Task[None]] = []
@@ -114,6 +113,7 @@ class Worker:
             actors=actors,
             lease_ms=lease_ms,
             start=self._start,
+            begin=self._runner.start_queued,
             refuse=self._refuse,
             on_due=self._due.due,
         )

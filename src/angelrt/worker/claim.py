@@ -46,10 +46,14 @@ class ClaimLoop:
         actors: Mapping[str, Actor[..., Any]],
         lease_ms: int,
         start: Callable[[Run], None],
+        begin: Callable[[], None],
         refuse: Callable[[Delivery, Exception], None],
         on_due: Callable[[float], None],
     ) -> None:
-        """Keep the collaborators; `on_due` hears the next due time (ms, -1 for never) after each claim."""
+        """Keep the collaborators.
+
+        `start` takes a run that begins soon, `begin` lets those taken begin now, `on_due` hears the next due time (ms, -1 for never).
+        """
         self._store = store
         self._worker = worker
         self._running = running
@@ -58,6 +62,7 @@ class ClaimLoop:
         self._known = "\0".join(("", *actors, "")).encode()
         self._lease_ms = lease_ms
         self._start = start
+        self._begin = begin
         self._refuse = refuse
         self._on_due = on_due
         self._link = Link(store.url, reply_timeout_s=REPLY_TIMEOUT_S + BLOCK_S)
@@ -101,9 +106,8 @@ class ClaimLoop:
         self._queues.append(self._queues.pop(0))
         if claimed.deliveries:
             await self._hand_over(claimed)
-            for _ in range(0 if self.more else 2):
-                # The next claim will only wait, so what came begins before it is sent: in this turn of the loop, or before Python 3.12 in
-                # the one after it.
+            if not self.more:
+                self._begin()  # the next claim will only wait, so what came begins before it is sent
                 await asyncio.sleep(0)
         elif self.more and self._running.free <= 0:
             self._running.slow_down()  # what is left has gates, and those are not claimed ahead of a slot
@@ -123,7 +127,7 @@ class ClaimLoop:
     async def _hand_over(self, claimed: Claimed) -> None:
         # Without a deadline: the jobs are leased, and a worker outlives any outage of its server.
         apart = [(delivery.id.decode(), delivery.record) for delivery in claimed.deliveries if delivery.record.endswith(b"\0")]
-        blobs = await self._store.payloads(apart, deadline_s=None)
+        blobs = await self._store.payloads(apart, deadline_s=None) if apart else {}
         now_s = time.monotonic()
         for delivery in claimed.deliveries:
             try:

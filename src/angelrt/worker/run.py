@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import logging
 import math
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +16,7 @@ import orjson
 
 from .. import stats
 from ..context import Context, CurrentJob, Middleware, enter
+from ..eager import begin
 from ..errors import InvalidArguments, InvalidOptions
 from ..retry import Fail, Retry, Snooze
 from ..store import Verdict
@@ -25,7 +25,7 @@ from .process import ProcessPool
 from .running import DEATHS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ..actor import Message
     from ..store import NewJob
@@ -110,7 +110,7 @@ class Runner:
                     self._conclude(run, self._verdict_of(run, asyncio.CancelledError()))
                 else:
                     running.slots.add(run)
-                    run.task = _begin(self._execute(run), self._loop, self._base.copy())
+                    run.task = begin(self._execute(run), self._loop, self._base.copy())
         finally:
             self._starts = False
         if running.queued and self._queue_alarm is None:
@@ -317,19 +317,6 @@ class Runner:
         delay_ms = math.ceil(delay_s * 1000)
         label = f"{run.queue}|{run.actor.name}"
         return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, took, children, gates)
-
-
-if sys.version_info >= (3, 12):
-
-    def _begin(execution: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> asyncio.Task[None]:
-        """Make a task and run its first step at once: a job that never waits is over then, and needs no turn of the loop."""
-        return asyncio.Task(execution, loop=loop, context=context, eager_start=True)
-
-else:
-
-    def _begin(execution: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> asyncio.Task[None]:
-        """Make a task; its first step comes with the next turn of the loop."""
-        return loop.create_task(execution, context=context)
 
 
 def note(run: Run, context: Context[Any]) -> Verdict:
