@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from .keys import Keys
 
 
+CORE: Final = "_core.lua"
 PRELUDE: Final = "_prelude.lua"
 LIBRARY: Final = ("_gates.lua", "_turns.lua", "_suspects.lua", "_moves.lua")
+SHORT_WAYS: Final = {"enqueue": "_enqueue_plain.lua", "claim": "_claim_plain.lua", "settle": "_settle_plain.lua"}
+"""What stands before the prelude: a call of plain jobs ends there, and makes none of the functions that come after."""
 
 
 def text_of(file: str) -> str:
@@ -23,8 +26,15 @@ def text_of(file: str) -> str:
     return (resources.files("angelrt") / "lua" / file).read_text(encoding="utf-8")
 
 
+def short_way(verb: str) -> str:
+    """Return the short way of a verb, with the call that goes it where that is possible; empty for a verb that has none."""
+    if verb not in SHORT_WAYS:
+        return ""
+    return f"{text_of(SHORT_WAYS[verb])}\nlocal answer = plain()\nif answer then return answer end"
+
+
 def shared() -> str:
-    """Return what all verbs share, the library in the function that makes it.
+    """Return what the long ways of all verbs share, the library in the function that makes it.
 
     The library and the verb are functions of their own, so that those within take over what they share from them: for each local of the
     chunk itself that a function uses, Lua searches a list of all of them when the function is made.
@@ -43,9 +53,11 @@ class Script:
 
     @cached_property
     def source(self) -> str:
-        """The whole text that the server gets: shebang, what all verbs share, verb."""
+        """The whole text that the server gets: shebang, core, short way, what all long ways share, verb."""
+        verb = self.file or self.name
         shebang = f"#!lua flags={self.flags}" if self.flags else "#!lua"
-        return "\n".join([shebang, shared(), "local function verb()", text_of(f"{self.file or self.name}.lua"), "end", "return verb()"])
+        ahead = [shebang, text_of(CORE), short_way(verb), shared()]
+        return "\n".join([*ahead, "local function verb()", text_of(f"{verb}.lua"), "end", "return verb()"])
 
     @cached_property
     def sha(self) -> str:

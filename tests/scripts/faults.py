@@ -64,20 +64,21 @@ class BreakableScript:
     def __init__(self, script: Script) -> None:
         """Put the guard behind the `#!lua` line, and a number at each site."""
         shebang, _, body = script.source.replace("no-writes", "allow-oom", 1).partition("\n")  # the trace is written
-        shared = scripts.shared()
-        assert body.startswith(shared), "a script no longer begins with what all share"
+        core, short_way, shared = scripts.text_of(scripts.CORE), scripts.short_way(script.file or script.name), scripts.shared()
+        assert body.startswith(f"{core}\n{short_way}\n{shared}"), "a script no longer begins with what all share, around its short way"
         self._all: dict[int, Site] = {}
         self._lines = body.splitlines()
-        self._verb_begins = len(shared.splitlines())
+        self._verb_begins = body[: body.index(shared) + len(shared)].count("\n")
+        self._short_way = range(core.count("\n"), core.count("\n") + short_way.count("\n") + 1)
         self._functions = _functions(self._lines[: self._verb_begins])
         self._numbers: dict[int, list[int]] = {}
         self.source = "\n".join([shebang, GUARD, *map(self._tagged, range(len(self._lines))), ""])
 
     def sites(self) -> dict[int, Site]:
-        """Return the sites that the verb can reach: its own, and those of the prelude's functions that it uses."""
+        """Return the sites that the verb can reach: its own, those of its short way, and those of the functions of all that it uses."""
         own = _functions(self._lines[self._verb_begins :])
         reached = set[int]()
-        fresh = set(range(self._verb_begins, len(self._lines)))
+        fresh = {*self._short_way, *range(self._verb_begins, len(self._lines))}
         while fresh:
             reached |= fresh
             names = {name for at in fresh for name in CALLED.findall(self._lines[at]) if at < self._verb_begins or name not in own}

@@ -199,6 +199,28 @@ def settled(codes: list[int]) -> list[bool]:
     return [code > 0 for code in codes]
 
 
+# -- short ways ----------------------------------------------------------------------------------------------------------------------
+
+
+async def plain_waiting(part: Partition) -> None:
+    await part.register("w1", "a", queues=QUEUES)
+    await part.send("j1", "j2", job("p1", queue="p"), job("p2", queue="p"), job("later", when="+500"))
+
+
+async def claim_plain(part: Partition) -> Claimed:
+    return await part.claim(3, queues=QUEUES)
+
+
+async def plain_leased(part: Partition) -> None:
+    await plain_waiting(part)
+    await claim_plain(part)
+    await part.store.watch("ann", ["j1", "p1"])
+
+
+async def settle_plain(part: Partition) -> list[int]:
+    return await part.settle(ended("j1", "c"), ended("p1", "c", queue="p", big=True), ended("j2", "c"))
+
+
 # -- the others ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +291,10 @@ SCENARIOS: Final = (
     Scenario("claim-all", scripts.CLAIM, everything_to_claim, claim_everything, claimed_ids),
     Scenario("claim-some", scripts.CLAIM, everything_to_claim, claim_four, claimed_ids),
     Scenario("claim-again", scripts.CLAIM, everything_to_claim, claim_four, claimed_ids, (LOST_ANSWER,)),
+    Scenario("claim-plain", scripts.CLAIM, plain_waiting, claim_plain, claimed_ids),
+    Scenario("claim-plain-again", scripts.CLAIM, plain_waiting, claim_plain, claimed_ids, (LOST_ANSWER,)),
+    Scenario("settle-plain", scripts.SETTLE, plain_leased, settle_plain, settled),
+    Scenario("settle-plain-again", scripts.SETTLE, plain_leased, settle_plain, settled, (LOST_ANSWER,)),
     Scenario("settle-all", scripts.SETTLE, many_leased, settle_all, settled),
     Scenario("settle-again", scripts.SETTLE, many_leased, settle_all, settled, (LOST_ANSWER,)),
     Scenario("settle-with-children", scripts.SETTLE_WITH_CHILDREN, many_leased, settle_all_with_children, settled),

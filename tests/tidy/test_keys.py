@@ -10,7 +10,7 @@ import pytest
 from angelrt.keys import OWN_KEYS, PAGE_KEYS, QUEUE_KEYS
 from tests.tidy.project import LUA, VALUE, Literal, Source, literals, read_sources
 
-SPELLS_KEYS = {"angelrt.keys", "_prelude"}  # the prelude reads a queue's name off the key that it was given
+SPELLS_KEYS = {"angelrt.keys", "_core"}  # the core reads a queue's name off the key that it was given
 CHANNELS = {("_moves", "ended:"), ("cancel", "asked:")}  # read off a key that was given, since whose news it is stands in the data
 PER_QUEUE = "|".join((*QUEUE_KEYS, "stats", "minutes", "ended", "asked"))
 WHOLE = "|".join((*OWN_KEYS, *PAGE_KEYS))

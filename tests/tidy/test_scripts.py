@@ -1,6 +1,6 @@
 """Each Lua script says what it takes, gives and keeps true; its header, its first lines and its binding agree.
 
-The keys are the same for every script: their names stand at the top of the prelude, in the order of `angelrt.keys`.
+The keys are the same for every script: their names stand at the top of the core, in the order of `angelrt.keys`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COUNTED = re.compile(r"^local OWN_KEYS, QUEUE_KEYS = (\d+), (\d+)$", re.MULTILIN
 FIELD = re.compile(r"\b(\w+) = KEYS\[i(?: \+ (\d+))?\]")
 VERBS = sorted(path for path in LUA.glob("*.lua") if not path.name.startswith("_"))
 SHARED = sorted(path for path in LUA.glob("*.lua") if path.name.startswith("_"))
-PRELUDE = LUA / "_prelude.lua"
+CORE = LUA / "_core.lua"
 
 
 @dataclass
@@ -95,31 +95,29 @@ def keys_problems(name: str, text: str) -> list[str]:
     whole = f"{OWN} | per queue: {' '.join(QUEUE_KEYS)}"
     found = [] if stated in (OWN, whole) else [f"{name}: KEYS are {stated!r} in the header, neither {OWN!r} nor {whole!r}"]
     code = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if not line.lstrip().startswith("--")]
-    found += [
-        f"{name}:{number}: takes a key by its number; the prelude names them" for number, line in code if re.search(r"\bKEYS\b", line)
-    ]
+    found += [f"{name}:{number}: takes a key by its number; the core names them" for number, line in code if re.search(r"\bKEYS\b", line)]
     if any("given_queues()" in line for _, line in code) != (stated != OWN):
         found.append(f"{name}: the header and the code differ on whether there are keys of queues")
     return found
 
 
-def prelude_problems(text: str, own: Sequence[str], per_queue: Sequence[str]) -> list[str]:
-    """Find where the names or numbers of keys on top of the prelude, or of a queue's keys in it, differ from those of angelrt.keys."""
+def core_problems(text: str, own: Sequence[str], per_queue: Sequence[str]) -> list[str]:
+    """Find where the names or numbers of keys on top of the core, or of a queue's keys in it, differ from those of angelrt.keys."""
     expected = (*own, "stats", "minute")
     found: list[str] = []
     unpacked, counted = UNPACKED.search(text), COUNTED.search(text)
     if unpacked is None or counted is None:
-        return ["the prelude does not begin with the names and the numbers of the keys"]
+        return ["the core does not begin with the names and the numbers of the keys"]
     names = tuple(re.split(r",\s+", unpacked[1].lower()))
     if names != expected:
-        found.append(f"the keys are {names} in the prelude and {expected} in angelrt.keys")
+        found.append(f"the keys are {names} in the core and {expected} in angelrt.keys")
     if {int(unpacked[2]), int(counted[1])} != {len(expected)}:
-        found.append(f"the prelude counts {unpacked[2]} and {counted[1]} keys, and there are {len(expected)}")
+        found.append(f"the core counts {unpacked[2]} and {counted[1]} keys, and there are {len(expected)}")
     if int(counted[2]) != len(per_queue):
-        found.append(f"the prelude counts {counted[2]} keys of a queue, and there are {len(per_queue)}")
+        found.append(f"the core counts {counted[2]} keys of a queue, and there are {len(per_queue)}")
     fields = [(name, int(offset or 0)) for name, offset in FIELD.findall(text)]
     if fields != [(name, offset) for offset, name in enumerate(per_queue)]:
-        found.append(f"the keys of a queue are {fields} in the prelude and {tuple(per_queue)} in angelrt.keys")
+        found.append(f"the keys of a queue are {fields} in the core and {tuple(per_queue)} in angelrt.keys")
     return found
 
 
@@ -162,14 +160,14 @@ def test_keys_of_a_verb_are_those_of_all(path: Path) -> None:
     assert keys_problems(path.name, path.read_text(encoding="utf-8")) == []
 
 
-def test_prelude_names_and_counts_the_keys_as_they_are_given() -> None:
-    assert prelude_problems(PRELUDE.read_text(encoding="utf-8"), OWN_KEYS, QUEUE_KEYS) == []
+def test_core_names_and_counts_the_keys_as_they_are_given() -> None:
+    assert core_problems(CORE.read_text(encoding="utf-8"), OWN_KEYS, QUEUE_KEYS) == []
 
 
-def test_what_all_verbs_share_begins_with_the_prelude_and_is_bound_to_all() -> None:
+def test_every_text_that_is_no_verb_has_its_place_in_the_scripts() -> None:
     scripts = importlib.import_module("angelrt.scripts")
-    assert PRELUDE.name == scripts.PRELUDE
-    assert sorted([scripts.PRELUDE, *scripts.LIBRARY]) == [path.name for path in SHARED]
+    assert CORE.name == scripts.CORE
+    assert sorted([scripts.CORE, scripts.PRELUDE, *scripts.LIBRARY, *scripts.SHORT_WAYS.values()]) == [path.name for path in SHARED]
 
 
 @pytest.mark.parametrize("path", VERBS, ids=lambda path: path.stem)
@@ -202,7 +200,7 @@ local now, lease_ms = clock(ARGV[1]), tonumber(ARGV[2])
 local queues = given_queues()
 for i = 3, #ARGV, 2 do call('HGET', RUNS, ARGV[i]) end
 """
-GOOD_PRELUDE = """\
+GOOD_CORE = """\
 -- Pure helpers.
 local JOBS, RUNS,
   HELD, STATS, MINUTE = unpack(KEYS, 1, 5)
@@ -231,17 +229,17 @@ BROKEN_KEYS = {
     "queues-unannounced": GOOD.replace(f" | per queue: {' '.join(QUEUE_KEYS)}", ""),
     "queues-not-taken": GOOD.replace("local queues = given_queues()\n", ""),
 }
-BROKEN_PRELUDES = {
-    "swapped": GOOD_PRELUDE.replace("JOBS, RUNS", "RUNS, JOBS"),
-    "other-name": GOOD_PRELUDE.replace("HELD, STATS", "HELDS, STATS"),
-    "stats-not-last": GOOD_PRELUDE.replace("HELD, STATS", "STATS, HELD"),
-    "left-out": GOOD_PRELUDE.replace("HELD, STATS", "STATS"),
-    "unpacks-too-few": GOOD_PRELUDE.replace("1, 5)", "1, 4)"),
-    "counts-too-few": GOOD_PRELUDE.replace("= 5, 2", "= 4, 2"),
-    "counts-too-many-of-a-queue": GOOD_PRELUDE.replace("= 5, 2", "= 5, 3"),
-    "queue-swapped": GOOD_PRELUDE.replace("ready = KEYS[i], leased", "leased = KEYS[i], ready"),
-    "queue-offset": GOOD_PRELUDE.replace("i + 1]", "i + 2]"),
-    "no-names": GOOD_PRELUDE.replace("unpack", "select"),
+BROKEN_CORES = {
+    "swapped": GOOD_CORE.replace("JOBS, RUNS", "RUNS, JOBS"),
+    "other-name": GOOD_CORE.replace("HELD, STATS", "HELDS, STATS"),
+    "stats-not-last": GOOD_CORE.replace("HELD, STATS", "STATS, HELD"),
+    "left-out": GOOD_CORE.replace("HELD, STATS", "STATS"),
+    "unpacks-too-few": GOOD_CORE.replace("1, 5)", "1, 4)"),
+    "counts-too-few": GOOD_CORE.replace("= 5, 2", "= 4, 2"),
+    "counts-too-many-of-a-queue": GOOD_CORE.replace("= 5, 2", "= 5, 3"),
+    "queue-swapped": GOOD_CORE.replace("ready = KEYS[i], leased", "leased = KEYS[i], ready"),
+    "queue-offset": GOOD_CORE.replace("i + 1]", "i + 2]"),
+    "no-names": GOOD_CORE.replace("unpack", "select"),
 }
 BROKEN_LOCALS = {
     "left-out": GOOD.replace("tonumber(ARGV[2])", "5000"),
@@ -264,7 +262,7 @@ def test_header_is_read() -> None:
 def test_sound_script_passes() -> None:
     assert header_problems("renew", GOOD) == keys_problems("renew", GOOD) == local_problems("renew", GOOD) == []
     assert binding_problems("renew", read_header(GOOD), ("now_ms", "lease_ms")) == []
-    assert prelude_problems(GOOD_PRELUDE, ("jobs", "runs", "held"), ("ready", "leased")) == []
+    assert core_problems(GOOD_CORE, ("jobs", "runs", "held"), ("ready", "leased")) == []
 
 
 def test_script_without_queues_passes() -> None:
@@ -287,9 +285,9 @@ def test_broken_keys_are_found(name: str) -> None:
     assert len(keys_problems("renew", BROKEN_KEYS[name])) == 1
 
 
-@pytest.mark.parametrize("name", BROKEN_PRELUDES)
-def test_broken_prelude_is_found(name: str) -> None:
-    assert len(prelude_problems(BROKEN_PRELUDES[name], ("jobs", "runs", "held"), ("ready", "leased"))) == 1
+@pytest.mark.parametrize("name", BROKEN_CORES)
+def test_broken_core_is_found(name: str) -> None:
+    assert len(core_problems(BROKEN_CORES[name], ("jobs", "runs", "held"), ("ready", "leased"))) == 1
 
 
 @pytest.mark.parametrize("name", BROKEN_LOCALS)

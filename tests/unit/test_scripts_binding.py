@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from angelrt.keys import OWN_KEYS, QUEUE_KEYS, Keys
-from angelrt.scripts import CLAIM, LIBRARY, PRELUDE, SCRIPTS, SETTLE, SETTLE_WITH_CHILDREN, TICK, Script, as_eval
+from angelrt.scripts import (
+    CLAIM,
+    CORE,
+    LIBRARY,
+    PRELUDE,
+    SCRIPTS,
+    SETTLE,
+    SETTLE_WITH_CHILDREN,
+    SHORT_WAYS,
+    TICK,
+    Script,
+    as_eval,
+)
 from angelrt.store import Store, evalsha
 
 if TYPE_CHECKING:
@@ -32,7 +44,7 @@ async def store(server_url: str, namespace: str) -> AsyncIterator[Store]:
 def test_a_script_is_its_shebang_the_prelude_and_its_verb(script: Script) -> None:
     shebang, rest = script.source.split("\n", 1)
     assert shebang.startswith("#!lua")
-    assert rest.index("-- Pure helpers") < rest.index("-- KEYS ")
+    assert rest.index("-- What every call needs") < rest.index("-- KEYS ")
     assert script.sha == hashlib.sha1(script.source.encode()).hexdigest()  # noqa: S324 - the server's own name for it
 
 
@@ -50,8 +62,9 @@ def test_no_two_scripts_share_a_name_on_the_server() -> None:
 
 @every_script
 def test_what_all_verbs_share_stands_before_the_verb_in_its_order(script: Script) -> None:
-    folder = resources.files("angelrt") / "lua"
-    texts = [(folder / name).read_text(encoding="utf-8") for name in (PRELUDE, *LIBRARY, f"{script.file or script.name}.lua")]
+    folder, verb = resources.files("angelrt") / "lua", script.file or script.name
+    names = (CORE, *filter(None, [SHORT_WAYS.get(verb)]), PRELUDE, *LIBRARY, f"{verb}.lua")
+    texts = [(folder / name).read_text(encoding="utf-8") for name in names]
     places = [script.source.index(text) for text in texts]
     assert places == sorted(places)
 

@@ -12,15 +12,11 @@
 -- INVARIANT only the holder of the valid token changes a job; a second call with the same token changes nothing
 local now, events_max, worker, runs_count = clock(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[10])
 local RETENTION = {
-  c = { key = COMPLETED, age_ms = tonumber(ARGV[4]), most = tonumber(ARGV[5]) },
-  f = { key = FAILED, age_ms = tonumber(ARGV[6]), most = tonumber(ARGV[7]) },
-  k = { key = CANCELLED, age_ms = tonumber(ARGV[8]), most = tonumber(ARGV[9]) },
+  c = retention(COMPLETED, ARGV[4], ARGV[5]), f = retention(FAILED, ARGV[6], ARGV[7]), k = retention(CANCELLED, ARGV[8], ARGV[9]),
 }
 local queues = given_queues()
 
 local FIELDS, FIRST, CHILD_FIELDS = 6, 11, 6
-local SWEEP_MAX = 200
-local FLOOR_MS = 60000 -- an id younger than this is never forgotten, so that a repeated send still finds it
 local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', d = 'retried', s = 'snoozed', x = 'released', w = 'released' }
 
 local ids, codes, counts, judged = {}, {}, {}, {}
@@ -279,40 +275,6 @@ write('HDEL', BLOBS, refused_blobs)
 
 announce(ended_ids)
 
--- Forget ended jobs beyond the retention, at most twice as many as this call ended, so that the cost is shared evenly.
-local function overdue(rule, most)
-  local surplus, old = call('ZCARD', rule.key) - rule.most, {}
-  local function keeps(ended_ms, position)
-    local age_ms = now - ended_ms
-    return age_ms < FLOOR_MS or (age_ms < rule.age_ms and position > surplus)
-  end
-  local head = call('ZRANGE', rule.key, '0', '0', 'WITHSCORES')
-  if not head[2] or keeps(tonumber(head[2]), 1) then return old end
-  local oldest = call('ZRANGE', rule.key, 0, most - 1, 'WITHSCORES')
-  for i = 1, #oldest, 2 do
-    if keeps(tonumber(oldest[i + 1]), #old + 1) then break end
-    old[#old + 1] = oldest[i]
-  end
-  return old
-end
-
-local function trim(rule, most)
-  local old = overdue(rule, most)
-  if #old == 0 then return end
-  if call('HLEN', BLOBS) > 0 then
-    local blobs, records = {}, call('HMGET', JOBS, unpack(old))
-    for i, result in ipairs(call('HMGET', RESULTS, unpack(old))) do
-      blobs[#blobs + 1] = old[i] .. '=' .. (result and string.match(result, '^%S+') or '')
-      blobs[#blobs + 1] = records[i] and blob_of(old[i], records[i]) or nil
-    end
-    write('HDEL', BLOBS, blobs)
-  end
-  write('HDEL', RESULTS, old)
-  write('HDEL', NOTES, old)
-  if rule.key == CANCELLED then write('HDEL', RUNS, old) end -- what a cancellation that broke off has left
-  write('HDEL', JOBS, old)
-  call('ZREMRANGEBYRANK', rule.key, 0, #old - 1)
-end
 if runs_count == 0 then
   local void = call('ZRANGEBYSCORE', GATES_VOID, '-inf', now, 'LIMIT', '0', SWEEP_MAX)
   write('HDEL', GATES, void)
@@ -325,9 +287,9 @@ if runs_count == 0 then
 end
 for verdict, list in pairs(ended) do
   if runs_count == 0 then
-    trim(RETENTION[verdict], SWEEP_MAX)
+    trim(RETENTION[verdict], now, SWEEP_MAX)
   elseif #list > 0 then
-    trim(RETENTION[verdict], math.min(#list, SWEEP_MAX))
+    trim(RETENTION[verdict], now, math.min(#list, SWEEP_MAX))
   end
 end
 if #settled_ids > 0 then event(EVENTS, events_max, 'settle', worker, #settled_ids, settled_ids) end

@@ -1,0 +1,119 @@
+-- What every call needs, put before every script. Times are milliseconds of the server's clock, ranks are exact integers below 2^53.
+-- The state of a job is the sorted set that holds its id; a script writes the destination first and removes from the source last,
+-- since Redis keeps what a failing script has already written.
+
+-- Every script gets the partition's own keys first, in this order, then those of each queue that it may touch.
+local JOBS, RUNS, BLOBS, RESULTS, NOTES, HELD, WATCH, COMPLETED, FAILED, CANCELLED, QUEUES, EVENTS, BEATS, WORKERS,
+  HOLDERS, GATES, GATES_VOID, RULES, CONTROL, UNIQUE, UNIQUE_VOID, SCHEDULES, STATS, MINUTE = unpack(KEYS, 1, 24)
+local OWN_KEYS, QUEUE_KEYS = 24, 8
+
+local call = redis.call
+local EPOCH_MS = 1704067200000 -- 2024-01-01, so that a rank of priority 9 stays below 2^53 until 2093
+local TICKS_PER_MS = 256
+local PRIORITY_STEP = 2 ^ 49
+local DEFAULT_PRIORITY = 5
+local BATCH_MAX, BATCH = 500, '500' -- the most jobs one call examines, as a number and as Redis takes it
+local HISTORY_MAX = 10
+local STATS_FIELDS_MAX = 20000 -- beyond this, counters of new actors go to one field per queue
+local STATS_TTL_S = 90000      -- 25 h: gone before the ring of 26 hours comes round
+local MINUTE_TTL_S = 88200     -- gone before the ring of 25 hours comes round
+local EVENT_IDS_MAX = 8
+local ACTOR_LANE = 12          -- the length of the name of an actor's lane; no other kind of lane has it
+
+local function clock(given)
+  if given ~= '' then return tonumber(given) end
+  local t = call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000 * TICKS_PER_MS) / TICKS_PER_MS
+end
+
+-- A time as text, exact: Redis would print the number anew for each command that gets it.
+local function exact(ms)
+  return string.format('%.8f', ms)
+end
+
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+local function push(list, first, second)
+  local n = #list
+  list[n + 1] = first
+  list[n + 2] = second
+end
+
+local function given_queues()
+  local queues = {}
+  for i = OWN_KEYS + 1, #KEYS, QUEUE_KEYS do
+    queues[#queues + 1] = {
+      name = string.match(KEYS[i], '}:ready:(.*)$'),
+      ready = KEYS[i], delayed = KEYS[i + 1], leased = KEYS[i + 2], lanes = KEYS[i + 3], opens = KEYS[i + 4], wake = KEYS[i + 5],
+      expires = KEYS[i + 6], turns = KEYS[i + 7],
+    }
+  end
+  return queues
+end
+
+local function actor_of(record)
+  return string.match(record, '^[^%z]*')
+end
+
+-- A score as plain digits: some servers write it with an exponent.
+local function digits(score)
+  return string.find(score, 'e', 1, true) and integer(tonumber(score)) or score
+end
+
+local function write(command, key, arguments)
+  for first = 1, #arguments, 4000 do
+    call(command, key, unpack(arguments, first, math.min(first + 3999, #arguments)))
+  end
+end
+
+local function wake(queue)
+  call('ZADD', queue.wake, '0', 'm')
+end
+
+-- Counters of one call by label (`queue|actor`) and word; written as fields `queue|actor|word`.
+local function count(counts, label, word, by)
+  local words = counts[label] or {}
+  counts[label] = words
+  words[word] = (words[word] or 0) + (by or 1)
+end
+
+local function write_counters(key, ttl_s, counts)
+  local full = call('HLEN', key) > STATS_FIELDS_MAX
+  for label, words in pairs(counts) do
+    if full then label = string.gsub(label, '|.*', '|*') end
+    for word, by in pairs(words) do call('HINCRBY', key, label .. '|' .. word, by == 1 and '1' or by) end
+  end
+  if call('TTL', key) < 0 then call('EXPIRE', key, ttl_s) end
+end
+
+-- Into the hour, and into the minute where those are counted.
+local function write_counts(counts)
+  if not next(counts) then return end
+  write_counters(STATS, STATS_TTL_S, counts)
+  if MINUTE ~= STATS then write_counters(MINUTE, MINUTE_TTL_S, counts) end
+end
+
+local function event(key, entries_max, verb, worker, jobs, ids)
+  if entries_max == '' then return end
+  call('XADD', key, 'MAXLEN', '~', entries_max, '*', 'v', verb, 'w', worker, 'n', jobs, 'ids',
+    table.concat(ids, '\0', 1, math.min(#ids, EVENT_IDS_MAX)))
+end
+
+-- Tell those who wait for a result; a waiter that misses the news asks again when it reconnects.
+local function announce(ids)
+  if #ids == 0 or call('EXISTS', WATCH) == 0 then return end
+  local inbox = string.match(WATCH, '^(.*)watch$') .. 'ended:'
+  local waiters = call('HMGET', WATCH, unpack(ids))
+  for i, id in ipairs(ids) do
+    for client in string.gmatch(waiters[i] or '', '%S+') do call('PUBLISH', inbox .. client, id) end
+  end
+  write('HDEL', WATCH, ids)
+end
+
+-- Arguments kept apart are in blobs under the id and the nonce of the record, so that they belong to this record and no other.
+local function blob_of(id, record)
+  local nonce, rest = string.match(record, '^[^%z]*%z(....)(.*)$')
+  return nonce and string.sub(rest, -1) == '\0' and id .. '=' .. nonce or nil
+end
