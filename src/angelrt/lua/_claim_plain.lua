@@ -6,7 +6,7 @@ local function plain()
   local deadline, started = integer(math.floor(now + tonumber(ARGV[5]))), integer(math.floor(now))
   local run_head, run_tail, held_head = token .. ' ' .. worker .. ' ', ' 1 1 0 ' .. started .. ' - ', worker .. '\0'
   local REPLY_HEAD, JOB_FIELDS = 4, 5
-  local reply, granted, lines, live = { '', '', 0, {} }, 0, {}, nil
+  local reply, granted, lines, knows, live = { '', '', 0, {} }, 0, {}, {}, nil
 
   -- Take the first of a queue, and write nothing yet. Answers false where the long way is to be gone.
   local function take(index, queue)
@@ -24,7 +24,9 @@ local function plain()
     end
     for i, record in ipairs(call('HMGET', JOBS, unpack(ids))) do
       local id, rank, n = ids[i], digits(ready[2 * i]), REPLY_HEAD + granted * JOB_FIELDS
-      if not record or #rank < 16 or not string.find(actors, '\0' .. actor_of(record) .. '\0', 1, true) then return false end
+      local actor = record and actor_of(record)
+      if actor and knows[actor] == nil then knows[actor] = string.find(actors, '\0' .. actor .. '\0', 1, true) ~= nil end
+      if not actor or not knows[actor] or #rank < 16 then return false end
       local run = run_head .. rank .. run_tail
       push(line.leased, deadline, id)
       push(line.runs, id, run)

@@ -13,12 +13,10 @@ local TICKS_PER_MS = 256
 local PRIORITY_STEP = 2 ^ 49
 local DEFAULT_PRIORITY = 5
 local BATCH_MAX, BATCH = 500, '500' -- the most jobs one call examines, as a number and as Redis takes it
-local HISTORY_MAX = 10
 local STATS_FIELDS_MAX = 20000 -- beyond this, counters of new actors go to one field per queue
 local STATS_TTL_S = 90000      -- 25 h: gone before the ring of 26 hours comes round
 local MINUTE_TTL_S = 88200     -- gone before the ring of 25 hours comes round
 local EVENT_IDS_MAX = 8
-local ACTOR_LANE = 12          -- the length of the name of an actor's lane; no other kind of lane has it
 
 local function clock(given)
   if given ~= '' then return tonumber(given) end

@@ -1,5 +1,8 @@
 -- Helpers put before every verb, behind its short way: a call that goes that way does not make them.
 
+local HISTORY_MAX = 10
+local ACTOR_LANE = 12 -- the length of the name of an actor's lane; no other kind of lane has it
+
 -- A run is `token worker rank deliveries attempts losses started_ms flow history`; the token of a job that is not leased begins with `!`.
 local function parse_run(run)
   if not run then
