@@ -59,7 +59,7 @@ class IdMaker:
         now_ms = time.time_ns() // 1_000_000
         if now_ms > self._last_ms:
             self._last_ms = now_ms
-            self._prefix = write_number(now_ms, TIME_CHARS)
+            self._prefix = f"{ALPHABET[now_ms >> 36]}{_PAIRS[now_ms >> 24 & 4095]}{_PAIRS[now_ms >> 12 & 4095]}{_PAIRS[now_ms & 4095]}"
             self._counter = int.from_bytes(os.urandom(6)) >> 7
         else:
             self._counter += 1

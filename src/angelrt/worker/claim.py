@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..config import BATCH_MAX_JOBS
 from ..errors import RedisRefused
-from ..job import rank_ready_ms, read_record, write_number
+from ..job import rank_ready_ms, read_record
 from ..link import REPLY_TIMEOUT_S, Link, LinkLost
 from ..store import BLOCK_S
 from ..views import deaths_of, process_deaths_of, read_lease
@@ -88,7 +88,7 @@ class ClaimLoop:
         claimed = await self._store.claim(
             self._link if block else self._store.link,
             self._worker,
-            write_number(secrets.randbits(6 * TOKEN_CHARS), TOKEN_CHARS),
+            secrets.token_hex(TOKEN_CHARS // 2),
             queues=self._queues,
             lease_ms=self._lease_ms,
             capacity=min(wanted, self._running.concurrency, BATCH_MAX_JOBS),
