@@ -41,6 +41,17 @@ local function trim(rule, now, most)
   write('HDEL', JOBS, old)
   call('ZREMRANGEBYRANK', rule.key, 0, #old - 1)
 end
+
+-- Many runs have the same counters, so they are told apart once: a label, and the words of runs that have begun.
+local function count_runs(counts, counters, outcome, times)
+  local label, pickup, took = string.match(counters, '^(%Z*)%z?(%Z*)%z?(.*)$')
+  count(counts, label, outcome, times)
+  if took ~= '' then
+    count(counts, label, pickup, times)
+    count(counts, label, took, times)
+  end
+end
+
 -- What settle comes to where all runs have completed, under valid tokens, in the first delivery of jobs that nothing could hold back.
 local function plain()
   local now, worker, runs_count, FIRST, FIELDS = clock(ARGV[1]), ARGV[3], tonumber(ARGV[10]), 11, 6
@@ -67,14 +78,7 @@ local function plain()
     push(ended, stamp, id)
   end
   local queues, counts = given_queues(), {}
-  for counters, times in pairs(tallies) do
-    local label, pickup, took = string.match(counters, '^(%Z*)%z?(%Z*)%z?(.*)$')
-    count(counts, label, 'completed', times)
-    if took ~= '' then
-      count(counts, label, pickup, times)
-      count(counts, label, took, times)
-    end
-  end
+  for counters, times in pairs(tallies) do count_runs(counts, counters, 'completed', times) end
   write('HSET', RESULTS, results)
   write('ZADD', COMPLETED, ended)
   write_counts(counts)

@@ -19,7 +19,7 @@ local queues = given_queues()
 local FIELDS, FIRST, CHILD_FIELDS = 6, 11, 6
 local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', d = 'retried', s = 'snoozed', x = 'released', w = 'released' }
 
-local ids, codes, counts, judged = {}, {}, {}, {}
+local ids, codes, counts, tallies, judged = {}, {}, {}, {}, {} -- tallies: by a run's counters, how often each outcome
 for i = 0, runs_count - 1 do ids[i + 1] = ARGV[FIRST + i * FIELDS + 1] end
 local found = runs_count > 0 and call('HMGET', RUNS, unpack(ids)) or {}
 
@@ -144,36 +144,12 @@ local function read_how(how)
   return verdict, tonumber(delay_ms), gates_note, tonumber(children)
 end
 
--- How often each verdict came to a run of these counters: many runs have the same.
-local tallies = {}
-local function tally_of(counters)
-  local tally = tallies[counters]
-  if not tally then
-    local label, pickup, took = string.match(counters, '^(%Z*)%z?(%Z*)%z?(.*)$')
-    tally = { label = label, pickup = pickup, took = took, has_begun = took ~= '', outcomes = {} }
-    tallies[counters] = tally
-  end
-  return tally
-end
-
-local function count_tallies()
-  for _, tally in pairs(tallies) do
-    for outcome, times in pairs(tally.outcomes) do
-      count(counts, tally.label, outcome, times)
-      if tally.has_begun then
-        count(counts, tally.label, tally.pickup, times)
-        count(counts, tally.label, tally.took, times)
-      end
-    end
-  end
-end
-
 local children_first, accepted_children = FIRST + runs_count * FIELDS, {}
 for i, id in ipairs(ids) do
   local at = FIRST + (i - 1) * FIELDS
-  local q, token, payload, tally = tonumber(ARGV[at]), ARGV[at + 2], ARGV[at + 4], tally_of(ARGV[at + 5])
+  local q, token, payload, counters = tonumber(ARGV[at]), ARGV[at + 2], ARGV[at + 4], ARGV[at + 5]
   local verdict, delay_ms, gates_note, children = read_how(ARGV[at + 3])
-  local has_begun = tally.has_begun
+  local has_begun = string.find(counters, '\0', 1, true) ~= nil
   local children_last = children_first + children * CHILD_FIELDS - 1
   codes[i] = verdict_code(i, id, token)
   if codes[i] == 0 or (codes[i] == 2 and not written[id] and not is_apart(id, token)) then refuse_result(id, token, payload) end
@@ -196,9 +172,8 @@ for i, id in ipairs(ids) do
       gates().leave(queues[q], id, flow, now, holders)
       if gates_note ~= '' or not has_begun then correct_gates(queues[q], parse_run(found[i]), gates_note, has_begun, delay_ms) end
     end
-    local outcome = WORDS[verdict]
-    tally.outcomes[outcome] = (tally.outcomes[outcome] or 0) + 1
-    if gates_note == 'p' then count(counts, tally.label, 'poisoned') end
+    count(tallies, counters, WORDS[verdict])
+    if gates_note == 'p' then count(tallies, string.match(counters, '^%Z*'), 'poisoned') end
     settled_ids[#settled_ids + 1] = id
     if ended[verdict] then
       push_to(ended, verdict, stamp, id)
@@ -257,7 +232,9 @@ for q, list in pairs(ready) do
   write('ZADD', queues[q].ready, list)
   write_lanes(queues[q], lanes[q] or {})
 end
-count_tallies()
+for counters, outcomes in pairs(tallies) do
+  for outcome, times in pairs(outcomes) do count_runs(counts, counters, outcome, times) end
+end
 write_counts(counts)
 if next(seen.changed) then gates().write_states(now) end
 write('ZREM', HELD, held)
