@@ -16,7 +16,7 @@ AT_ONCE_S: Final = 0.2
 ARRIVED_S: Final = 2.0
 """After this, what was sent in restless times has arrived, and whoever lost a connection has a new one."""
 AGAIN_S: Final = 2.0
-"""So soon a job of a killed worker runs again: a silence of a second, and a look each half second."""
+"""So soon a job of a killed worker runs again: a silence of a second, and a look each quarter of one."""
 PROBES_S: Final = 60.0
 QUIET_S: Final = 20.0
 """After this, whoever has a connection that died in silence has noticed: a reply is waited for 6 s, a subscription for 10 s."""

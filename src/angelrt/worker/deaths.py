@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("angelrt.worker")
 
-LOOK_S: Final = 0.5
+LOOK_S: Final = 0.25
 SILENT_MS: Final = 1_000
 """Two beats that did not come."""
 SILENT_MAX: Final = 16
@@ -32,7 +32,7 @@ TRUST_S: Final = 3.0
 
 
 class DeathsLoop:
-    """Looks twice a second, jittered, so that a fleet does not look all at once."""
+    """Looks four times a second, jittered, so that a fleet does not look all at once."""
 
     def __init__(self, store: Store, worker: str, lease_ms: int) -> None:
         """Keep the collaborators."""
