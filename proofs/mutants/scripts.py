@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from angelrt import scripts
-from tests.scripts.faults import breakable
+from tests.scripts.faults import load_anew
 
 from ..world import (
     ACTOR_OF_ONE,
@@ -54,19 +54,12 @@ def applied(mutant: Broken) -> Generator[None]:
         message = f"{mutant.what}: {mutant.file} has the text {times} times: {mutant.old!r}"
         raise ValueError(message)
     scripts.text_of = wrong
-    _load_anew()
+    load_anew()
     try:
         yield
     finally:
         scripts.text_of = right
-        _load_anew()
-
-
-def _load_anew() -> None:
-    for script in scripts.SCRIPTS.values():
-        vars(script).pop("source", None)
-        vars(script).pop("sha", None)
-    breakable.cache_clear()
+        load_anew()
 
 
 _CLAIM = (

@@ -114,6 +114,14 @@ def breakable(script: Script) -> BreakableScript:
     return BreakableScript(script)
 
 
+def load_anew() -> None:
+    """Let every script be put together again, from texts that a test has changed or put back."""
+    for script in scripts.SCRIPTS.values():
+        vars(script).pop("source", None)
+        vars(script).pop("sha", None)
+    breakable.cache_clear()
+
+
 class FaultyLink(Link):
     """A connection on which the next calls of one script fail as told.
 

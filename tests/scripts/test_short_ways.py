@@ -1,4 +1,4 @@
-"""The short ways of verbs come to the same as the long ones, in every scenario, and are gone where all jobs are plain."""
+"""The short ways of verbs come to the same as the long ones, in every scenario, and are taken where all jobs are plain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from angelrt import scripts
 from angelrt.errors import RedisRefused
-from tests.scripts.faults import FaultyLink
+from tests.scripts.faults import FaultyLink, load_anew
 from tests.scripts.test_abort import EVERY, play, verb_of
 
 if TYPE_CHECKING:
@@ -35,18 +35,13 @@ async def link(server_url: str) -> AsyncIterator[FaultyLink]:
 def change(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[str], str]], None]]:
     """Let the scripts have other short ways, until the test ends."""
 
-    def forget() -> None:
-        for script in scripts.SCRIPTS.values():
-            vars(script).pop("source", None)
-            vars(script).pop("sha", None)
-
     def changed(short_way: Callable[[str], str]) -> None:
         monkeypatch.setattr(scripts, "short_way", short_way)
-        forget()
+        load_anew()
 
     yield changed
     monkeypatch.undo()
-    forget()
+    load_anew()
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
@@ -60,7 +55,7 @@ async def test_both_ways_come_to_the_same(link: FaultyLink, scenario: Scenario, 
 
 
 @pytest.mark.parametrize("name", PLAIN)
-async def test_plain_jobs_go_the_short_way(link: FaultyLink, name: str, change: Callable[[Callable[[str], str]], None]) -> None:
+async def test_plain_jobs_take_the_short_way(link: FaultyLink, name: str, change: Callable[[Callable[[str], str]], None]) -> None:
     verb = verb_of(SCENARIOS[name].script)
     change(lambda each: RIGHT(each).replace(GOES, "assert(not plain())") if each == verb else RIGHT(each))
     with pytest.raises((RedisRefused, ResponseError), match="assertion failed"):

@@ -57,7 +57,7 @@ async def test_a_caller_after_a_lone_one_leaves_in_its_own_turn_where_python_can
     server.gate.set()
     await server.commit.submit([1])
     second = server.commit.submit([2])
-    assert server.calls == [[1], [2]] if sys.version_info >= (3, 12) else [[1]]
+    assert server.calls == ([[1], [2]] if sys.version_info >= (3, 12) else [[1]])
     assert await second == [4]
     await server.commit.drain()
     assert await server.commit.submit([3]) == [6]

@@ -1,14 +1,24 @@
--- The short way of claim: what it comes to where nothing is overdue or paused, no lane may open, nobody takes turns, nothing expires, and
+-- The short way of claim, and what both ways need of its answer.
+local REPLY_HEAD, JOB_FIELDS = 4, 5
+
+-- Tell of the jobs that an answer brings.
+local function tell(reply, granted, events_max, worker)
+  if granted == 0 then return end
+  local first_ids = {}
+  for i = 1, math.min(granted, EVENT_IDS_MAX) do first_ids[i] = reply[REPLY_HEAD + 1 + (i - 1) * JOB_FIELDS] end
+  event(EVENTS, events_max, 'claim', worker, granted, first_ids)
+end
+
+-- What claim comes to where nothing is overdue or paused, no lane may open, nobody takes turns, nothing expires, and
 -- each job that comes was never delivered, is of an actor that the worker has, and has nothing that may hold it.
 local function plain()
   if ARGV[8] == '1' or call('EXISTS', CONTROL) == 1 then return nil end
   local now, worker, token, capacity, actors = clock(ARGV[1]), ARGV[3], ARGV[4], tonumber(ARGV[6]), ARGV[9]
   local deadline, started = integer(math.floor(now + tonumber(ARGV[5]))), integer(math.floor(now))
   local run_head, run_tail, held_head = token .. ' ' .. worker .. ' ', ' 1 1 0 ' .. started .. ' - ', worker .. '\0'
-  local REPLY_HEAD, JOB_FIELDS = 4, 5
   local reply, granted, lines, knows, live = { '', '', 0, {} }, 0, {}, {}, nil
 
-  -- Take the first of a queue, and write nothing yet. Answers false where the long way is to be gone.
+  -- Take the first of a queue, and write nothing yet. Answers false where the long way is to be taken.
   local function take(index, queue)
     local waiting = call('ZCARD', queue.ready)
     if waiting == 0 then return true end
@@ -61,11 +71,7 @@ local function plain()
       wake(line.queue)
     end
   end
-  if granted > 0 then
-    local first_ids = {}
-    for i = 1, math.min(granted, EVENT_IDS_MAX) do first_ids[i] = reply[REPLY_HEAD + 1 + (i - 1) * JOB_FIELDS] end
-    event(EVENTS, ARGV[2], 'claim', worker, granted, first_ids)
-  end
+  tell(reply, granted, ARGV[2], worker)
   reply[1], reply[2] = stamp, earliest < math.huge and integer(math.ceil(earliest)) or '-1'
   return reply
 end

@@ -1,6 +1,9 @@
--- The short way of enqueue: what it comes to for new jobs that are ready at once and that nothing may hold back.
+-- The short way of enqueue, and where its jobs stand.
+local FIRST, FIELDS = 3, 6
+
+-- What enqueue comes to for new jobs that are ready at once and that nothing may hold back.
 local function plain()
-  local now, queues, FIRST, FIELDS = clock(ARGV[1]), given_queues(), 3, 6
+  local now, queues = clock(ARGV[1]), given_queues()
   local ids, codes, records, ready, is_new, counts = {}, {}, {}, {}, {}, {}
   for at = FIRST, #ARGV, FIELDS do
     local id = ARGV[at + 1]

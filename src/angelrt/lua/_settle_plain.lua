@@ -1,4 +1,5 @@
--- The short way of settle, and what both ways need to forget ended jobs.
+-- The short way of settle, and what both ways need: where the runs stand, to count them, and to forget ended jobs.
+local FIRST, FIELDS = 11, 6
 local SWEEP_MAX = 200
 local FLOOR_MS = 60000 -- an id younger than this is never forgotten, so that a repeated send still finds it
 
@@ -54,7 +55,7 @@ end
 
 -- What settle comes to where all runs have completed, under valid tokens, in the first delivery of jobs that nothing could hold back.
 local function plain()
-  local now, worker, runs_count, FIRST, FIELDS = clock(ARGV[1]), ARGV[3], tonumber(ARGV[10]), 11, 6
+  local now, worker, runs_count = clock(ARGV[1]), ARGV[3], tonumber(ARGV[10])
   local ids, codes, is_new, tallies, results, held, leased, ended = {}, {}, {}, {}, {}, {}, {}, {}
   for i = 1, runs_count do
     local at = FIRST + (i - 1) * FIELDS

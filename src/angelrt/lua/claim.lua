@@ -12,8 +12,6 @@ local queues = given_queues()
 
 local CALLED_MAX = 250 -- the most jobs of one actor that go back in line in one call, where tenants take turns
 
-local REPLY_HEAD, JOB_FIELDS = 4, 5
-
 local counts, reply, granted_count, has_granted, missing, missing_seen, examined = {}, { '', '', 0, {} }, 0, {}, {}, {}, 0
 local closed = {}       -- lanes whose own first waiter met a closed gate, with the time at which it opens
 local joined = {}       -- lanes that somebody joined in this call, with the time at which the gate opens for the first who did
@@ -432,10 +430,6 @@ for index, queue in ipairs(queues) do
   if not queue.is_plain then lines().hand_on(queue) end
 end
 write_counts(counts)
-if granted_count > 0 then
-  local first_ids = {}
-  for i = 1, math.min(granted_count, EVENT_IDS_MAX) do first_ids[i] = reply[REPLY_HEAD + 1 + (i - 1) * JOB_FIELDS] end
-  event(EVENTS, events_max, 'claim', worker, granted_count, first_ids)
-end
+tell(reply, granted_count, events_max, worker)
 reply[1], reply[2], reply[3], reply[4] = stamp, integer(next_due(queues, now)), makes_room and 2 or again, missing
 return reply

@@ -7,7 +7,7 @@
 local now, events_max = clock(ARGV[1]), ARGV[2]
 local queues = given_queues()
 
-local FIRST, counts = 3, {}
+local counts = {}
 for _, queue in ipairs(queues) do call('ZADD', QUEUES, '0', queue.name) end
 local codes, ids = moves().enqueue(FIRST, #ARGV, queues, now, counts)
 write_counts(counts)

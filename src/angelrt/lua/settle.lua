@@ -16,7 +16,7 @@ local RETENTION = {
 }
 local queues = given_queues()
 
-local FIELDS, FIRST, CHILD_FIELDS = 6, 11, 6
+local CHILD_FIELDS = 6
 local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', d = 'retried', s = 'snoozed', x = 'released', w = 'released' }
 
 local ids, codes, counts, tallies, judged = {}, {}, {}, {}, {} -- tallies: by a run's counters, how often each outcome

@@ -108,7 +108,7 @@ class ClaimLoop:
             await self._hand_over(claimed)
             if not self.more:
                 self._begin()  # the next claim will only wait, so what came begins before it is sent
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # before Python 3.12, a run's first step comes with the next turn of the loop
         elif self.more and self._running.free <= 0:
             self._running.slow_down()  # what is left has gates, and those are not claimed ahead of a slot
         return len(claimed.deliveries)
