@@ -77,7 +77,7 @@ class Bare:
         for first in range(0, jobs, BATCH_MAX_JOBS):
             arguments: list[Any] = ["", EVENTS_MAX]
             for record in records[first : first + BATCH_MAX_JOBS]:
-                arguments += (1, ids.next(), record, "", "", "")
+                arguments += ("1", ids.next(), record)
             self.call(self.script(scripts.ENQUEUE, arguments))
 
     def claim(self) -> list[Any]:
@@ -91,9 +91,9 @@ class Bare:
         arguments: list[Any] = ["", EVENTS_MAX, WORKER]
         arguments += [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
         arguments.append(len(ids))
-        counters = f"default|job\0{pickup_word(1)}\0{run_word(0.01)}"
+        told = f"1 c\0default|job\0{pickup_word(1)}\0{run_word(0.01)}"
         for job_id in ids:
-            arguments += (1, job_id, under, "c", b"null", counters)
+            arguments += (job_id, under, b"null", told)
         return self.script(scripts.SETTLE, arguments)
 
     def drain(self, jobs: int) -> None:

@@ -30,7 +30,7 @@ class CurrentJob(NamedTuple):
     queue: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Context(Generic[S]):
     """One run of a job, seen from inside its actor; get it by `rt.context` or `Context.current()`.
 

@@ -64,7 +64,14 @@ class GroupCommit(Generic[T, R]):
                 self._last_groups = len(batch)
                 self._calls += 1
                 try:
-                    await self._call(batch)
+                    answers = await self._flush([item for items, _ in batch for item in items])
+                except Exception as error:  # noqa: BLE001 - it is for those who wait
+                    _fail(batch, error)
+                except BaseException:
+                    _give_up(batch)
+                    raise
+                else:
+                    _answer(batch, answers)
                 finally:
                     self._calls -= 1
         finally:
@@ -84,22 +91,21 @@ class GroupCommit(Generic[T, R]):
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _call(self, batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]]) -> None:
-        try:
-            answers = await self._flush([item for items, _ in batch for item in items])
-        except BaseException as error:
-            for _, future in batch:
-                if future.done():
-                    continue
-                if isinstance(error, Exception):
-                    future.set_exception(error)
-                else:
-                    future.cancel()
-            if not isinstance(error, Exception):
-                raise
-            return
-        start = 0
-        for items, future in batch:
-            if not future.done():
-                future.set_result(answers[start : start + len(items)])
-            start += len(items)
+
+def _answer(batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]], answers: Sequence[R]) -> None:
+    start = 0
+    for items, future in batch:
+        if not future.done():
+            future.set_result(answers[start : start + len(items)])
+        start += len(items)
+
+
+def _fail(batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)
+
+
+def _give_up(batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]]) -> None:
+    for _, future in batch:
+        future.cancel()

@@ -27,10 +27,8 @@ def text_of(file: str) -> str:
 
 
 def short_way(verb: str) -> str:
-    """Return the short way of a verb, with the call that goes it where that is possible; empty for a verb that has none."""
-    if verb not in SHORT_WAYS:
-        return ""
-    return f"{text_of(SHORT_WAYS[verb])}\nlocal answer = plain()\nif answer then return answer end"
+    """Return the short way of a verb; empty for a verb that has none."""
+    return text_of(SHORT_WAYS[verb]) if verb in SHORT_WAYS else ""
 
 
 def shared() -> str:
@@ -105,16 +103,16 @@ class QueueIndex:
     def __init__(self, keys: Keys, queues: Iterable[str] = ()) -> None:
         """Begin with some queues, or with none."""
         self._keys = keys
-        self._index: dict[str, int] = {}
+        self._index: dict[str, str] = {}
         self.keys: list[str] = []
         for queue in queues:
             self(queue)
 
-    def __call__(self, queue: str) -> int:
-        """Return the number of a queue, from 1."""
+    def __call__(self, queue: str) -> str:
+        """Return the number of a queue, from 1, as the argument that it becomes."""
         found = self._index.get(queue)
         if found is None:
-            found = self._index[queue] = len(self._index) + 1
+            found = self._index[queue] = str(len(self._index) + 1)
             self.keys.extend(self._keys.queue(queue))
         return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from redis.exceptions import NoScriptError, ResponseError
@@ -93,17 +94,13 @@ class Verdict(NamedTuple):
     children: tuple[NewJob, ...] = ()
     gates: str = ""
 
-    @property
-    def how(self) -> str:
-        """The code, with delay, gates and number of children where there is one of them: each argument costs the server time."""
-        if not (self.delay_ms or self.gates or self.children):
-            return self.code
-        return f"{self.code} {self.delay_ms} {self.gates} {len(self.children)}"
-
-    @property
-    def counters(self) -> str:
-        """What is counted, in one argument: the label, and the words of a run that has begun."""
-        return f"{self.label}\0{self.pickup_word}\0{self.run_word}" if self.run_word else self.label
+    def told(self, queue: str) -> str:
+        """Return all but id, token and payload in one argument, the same for many runs: each argument costs both sides time."""
+        how = self.code
+        if self.delay_ms or self.gates or self.children:
+            how = f"{how} {self.delay_ms} {self.gates} {len(self.children)}"
+        words = f"\0{self.pickup_word}\0{self.run_word}" if self.run_word else ""
+        return f"{queue} {how}\0{self.label}{words}"
 
     @property
     def size_bytes(self) -> int:
@@ -173,7 +170,9 @@ class Store:
 
         Raises RedisUnavailable after ten seconds without an answer, RedisFull at the server's memory limit, and NotReplicated.
         """
-        return cast("list[int | bytes]", await self._with_jobs(scripts.ENQUEUE, [], jobs, await self._beside(jobs, SEND_DEADLINE_S)))
+        queues = await self.queues() if _replaces(jobs) else ()
+        codes: list[int | bytes] = await self._with_jobs(scripts.ENQUEUE, [], jobs, queues)
+        return codes
 
     async def settle(
         self, worker: str, verdicts: Sequence[Verdict], *, deadline_s: float | None = None, blob_min_bytes: int = BLOB_MIN_BYTES
@@ -183,7 +182,8 @@ class Store:
         Results over `blob_min_bytes` go past Lua. At the memory limit the server refuses that way, so they go through Lua then: slow,
         but running work drains. Raises RedisFull only for verdicts with children.
         """
-        index = QueueIndex(self.keys, await self._beside((child for verdict in verdicts for child in verdict.children), deadline_s))
+        replaces = _replaces(child for verdict in verdicts for child in verdict.children)
+        index = QueueIndex(self.keys, await self.queues(deadline_s) if replaces else ())
         runs, children, blobs = self._verdict_arguments(index, verdicts, blob_min_bytes)
         kept = self._retention
         limits = [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
@@ -209,7 +209,7 @@ class Store:
             if len(payload) > blob_min_bytes and verdict.code != "n":
                 blobs += (f"{verdict.id}={verdict.token}", payload)
                 payload = b"\1"
-            runs += (index(verdict.queue), verdict.id, verdict.token, verdict.how, payload, verdict.counters)
+            runs += (verdict.id, verdict.token, payload, verdict.told(index(verdict.queue)))
             for child in verdict.children:
                 children.extend(_job_arguments(index, child))
                 if child.blob is not None:
@@ -229,13 +229,13 @@ class Store:
         wake = ["BZPOPMIN", *(self.keys.queue(queue)[5] for queue in queues), BLOCK_S]
         resend = 0
 
-        async def attempt() -> Any:
+        def attempt() -> Awaitable[Any]:
             nonlocal resend
             arguments = [self._now(), self._events_max, worker, token, lease_ms, capacity, free, resend, actors, looked_ms]
             command = self._command(scripts.CLAIM, index.keys, arguments)
             before = [wake] if block and not resend else []
             resend = 1
-            return await self._once(link, scripts.CLAIM, command, before)
+            return self._once(link, scripts.CLAIM, command, before)
 
         return self._claimed(await self._retrying(attempt, None), queues)
 
@@ -364,10 +364,6 @@ class Store:
         [names] = await self.commands(["ZRANGE", self.keys.key("queues"), 0, -1], deadline_s=deadline_s)
         return [name.decode() for name in names]
 
-    async def _beside(self, jobs: Iterable[NewJob], deadline_s: float | None) -> list[str]:
-        """Return the queues that a call with new jobs touches beside their own: all, if one replaces a job, which may wait anywhere."""
-        return await self.queues(deadline_s) if any("*r" in job.flow for job in jobs) else []
-
     async def payloads(self, jobs: Iterable[tuple[str, bytes]], *, deadline_s: float | None = SEND_DEADLINE_S) -> dict[str, bytes]:
         """Return the arguments that are kept apart, by id, of those jobs (id and record) whose are."""
         apart = {job_id: blob_field(job_id, record) for job_id, record in jobs if record.endswith(b"\0")}
@@ -418,7 +414,7 @@ class Store:
         queue_keys = [key for queue in queues for key in self.keys.queue(queue)]
         return await self._run(script, self._command(script, queue_keys, arguments), deadline_s=deadline_s)
 
-    async def _with_jobs(self, script: Script, arguments: Sequence[Any], jobs: Sequence[NewJob], queues: Iterable[str] = ()) -> list[Any]:
+    def _with_jobs(self, script: Script, arguments: Sequence[Any], jobs: Sequence[NewJob], queues: Iterable[str] = ()) -> Awaitable[Any]:
         """Call a script whose arguments end in new jobs, whose payloads that are kept apart are stored with them."""
         index = QueueIndex(self.keys, queues)
         given = [self._now(), self._events_max, *arguments]
@@ -426,10 +422,9 @@ class Store:
             given += _job_arguments(index, job)
         blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
         command = self._command(script, index.keys, given)
-        call = self._run(script, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S, link=self._replicated)
-        return cast("list[Any]", await call)
+        return self._run(script, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S, link=self._replicated)
 
-    async def _run(
+    def _run(
         self,
         script: Script,
         command: list[Any],
@@ -437,13 +432,10 @@ class Store:
         *,
         deadline_s: float | None = None,
         link: Link | None = None,
-    ) -> Any:
-        async def attempt() -> Any:
-            if blobs:
-                return await (link or self.link).transaction(script, command, blobs)
-            return await self._once(link or self.link, script, command)
-
-        return await self._retrying(attempt, deadline_s)
+    ) -> Awaitable[Any]:
+        line = link or self.link
+        attempt = partial(line.transaction, script, command, blobs) if blobs else partial(self._once, line, script, command)
+        return self._retrying(attempt, deadline_s)
 
     async def _once(self, link: Link, script: Script, command: list[Any], before: Sequence[list[Any]] = ()) -> Any:
         reply = (await link.call(*before, command))[-1]
@@ -488,5 +480,13 @@ def renewed(reply: list[Any]) -> tuple[list[str], list[str]]:
     return ids[: reply[0]], ids[reply[0] :]
 
 
-def _job_arguments(index: QueueIndex, job: NewJob) -> tuple[Any, ...]:
-    return index(job.queue), job.id, job.record, "" if job.priority is None else job.priority, job.when, job.flow
+def _replaces(jobs: Iterable[NewJob]) -> bool:
+    """Whether one of the jobs replaces another, which may wait in any queue."""
+    return any("*r" in job.flow for job in jobs)
+
+
+def _job_arguments(index: QueueIndex, job: NewJob) -> tuple[str, str, bytes]:
+    place = index(job.queue)
+    if job.priority is not None or job.when or job.flow:
+        place = f"{place} {'' if job.priority is None else job.priority} {job.when} {job.flow}"
+    return place, job.id, job.record

@@ -88,6 +88,11 @@ async def only_delayed(part: Partition) -> None:
     await part.take_marker()
 
 
+async def beside_a_rule(part: Partition) -> None:
+    await only_delayed(part)
+    await part.store.control("declare", "somebody", "3", QUEUES)
+
+
 async def send_sooner(part: Partition) -> Sequence[int]:
     return await part.send(job("soon", when="+500"))
 
@@ -287,6 +292,7 @@ SCENARIOS: Final = (
     Scenario("send", scripts.ENQUEUE, some_sent, send_all_kinds),
     Scenario("send-first", scripts.ENQUEUE, nothing, send_all_kinds),
     Scenario("send-plain", scripts.ENQUEUE, only_delayed, send_plain),
+    Scenario("send-plain-beside-a-rule", scripts.ENQUEUE, beside_a_rule, send_plain),
     Scenario("send-new-head", scripts.ENQUEUE, only_delayed, send_sooner),
     Scenario("claim-all", scripts.CLAIM, everything_to_claim, claim_everything, claimed_ids),
     Scenario("claim-some", scripts.CLAIM, everything_to_claim, claim_four, claimed_ids),

@@ -203,7 +203,7 @@ async def test_payloads_are_stored_after_the_scripts_were_flushed_too(part: Part
 async def test_blob_of_a_send_that_was_never_stored_is_not_taken_for_arguments(part: Partition) -> None:
     """A client that dies after NOSCRIPT, as a restarted server answers, has written the payload and not the job."""
     keys = part.store.keys
-    unknown = evalsha(keys, scripts.ENQUEUE, keys.queue("q"), ["", "", 1, "j1", b"a\0died\0", "", "", ""], 0)
+    unknown = evalsha(keys, scripts.ENQUEUE, keys.queue("q"), ["", "", 1, "j1", b"a\0died\0"], 0)
     unknown[1] = "0" * 40
     answers = await part.link.call(["MULTI"], ["HSETNX", keys.key("blobs"), "j1=died", b"of the dead client"], unknown, ["EXEC"])
     assert isinstance(answers[-1][-1], NoScriptError)
@@ -252,7 +252,7 @@ async def test_one_event_a_call_names_eight_jobs(part: Partition) -> None:
 
 async def test_no_event_is_written_where_none_are_kept(part: Partition) -> None:
     keys = part.store.keys
-    await part.raw(scripts.ENQUEUE, ["q"], "", "", 1, "j1", b"a\0none\0{}", "", "", "")
+    await part.raw(scripts.ENQUEUE, ["q"], "", "", 1, "j1", b"a\0none\0{}")
     assert await part.store.command("EXISTS", keys.key("events")) == 0
     assert (await part.state()).place("j1") == "ready:q"
 

@@ -28,7 +28,8 @@ OWN = "the partition's"
 INDEX = re.compile(r"\bARGV\[(\d+)\]")
 UNPACKED = re.compile(r"^local ([A-Z_,\s]+?) = unpack\(KEYS, 1, (\d+)\)$", re.MULTILINE)
 COUNTED = re.compile(r"^local OWN_KEYS, QUEUE_KEYS = (\d+), (\d+)$", re.MULTILINE)
-FIELD = re.compile(r"\b(\w+) = KEYS\[i(?: \+ (\d+))?\]")
+PLACES = re.compile(r"^local (READY[A-Z_, ]*) = ([\d, ]+)", re.MULTILINE)
+FIELD = re.compile(r"\b(\w+) = KEYS\[i \+ (\w+)\]")
 VERBS = sorted(path for path in LUA.glob("*.lua") if not path.name.startswith("_"))
 SHARED = sorted(path for path in LUA.glob("*.lua") if path.name.startswith("_"))
 CORE = LUA / "_core.lua"
@@ -102,11 +103,11 @@ def keys_problems(name: str, text: str) -> list[str]:
 
 
 def core_problems(text: str, own: Sequence[str], per_queue: Sequence[str]) -> list[str]:
-    """Find where the names or numbers of keys on top of the core, or of a queue's keys in it, differ from those of angelrt.keys."""
+    """Find where the names or numbers of keys on top of the core, or the places of a queue's keys, differ from those of angelrt.keys."""
     expected = (*own, "stats", "minute")
     found: list[str] = []
-    unpacked, counted = UNPACKED.search(text), COUNTED.search(text)
-    if unpacked is None or counted is None:
+    unpacked, counted, placed = UNPACKED.search(text), COUNTED.search(text), PLACES.search(text)
+    if unpacked is None or counted is None or placed is None:
         return ["the core does not begin with the names and the numbers of the keys"]
     names = tuple(re.split(r",\s+", unpacked[1].lower()))
     if names != expected:
@@ -115,10 +116,16 @@ def core_problems(text: str, own: Sequence[str], per_queue: Sequence[str]) -> li
         found.append(f"the core counts {unpacked[2]} and {counted[1]} keys, and there are {len(expected)}")
     if int(counted[2]) != len(per_queue):
         found.append(f"the core counts {counted[2]} keys of a queue, and there are {len(per_queue)}")
-    fields = [(name, int(offset or 0)) for name, offset in FIELD.findall(text)]
-    if fields != [(name, offset) for offset, name in enumerate(per_queue)]:
-        found.append(f"the keys of a queue are {fields} in the core and {tuple(per_queue)} in angelrt.keys")
+    places = list(zip(placed[1].lower().split(", "), map(int, placed[2].split(",")), strict=True))
+    if places != [(name, place) for place, name in enumerate(per_queue, start=1)]:
+        found.append(f"the keys of a queue are {places} in the core and {tuple(per_queue)} in angelrt.keys")
     return found
+
+
+def field_problems(text: str, per_queue: Sequence[str]) -> list[str]:
+    """Find where the fields of a queue in the prelude differ from the names of its keys in the core."""
+    fields = FIELD.findall(text)
+    return [] if fields == [(name, name.upper()) for name in per_queue] else [f"the fields of a queue are {fields}, not {per_queue}"]
 
 
 def binding_problems(name: str, header: Header, arguments: Sequence[str]) -> list[str]:
@@ -164,6 +171,10 @@ def test_core_names_and_counts_the_keys_as_they_are_given() -> None:
     assert core_problems(CORE.read_text(encoding="utf-8"), OWN_KEYS, QUEUE_KEYS) == []
 
 
+def test_the_fields_of_a_queue_are_named_as_its_keys() -> None:
+    assert field_problems((LUA / "_prelude.lua").read_text(encoding="utf-8"), QUEUE_KEYS) == []
+
+
 def test_every_text_that_is_no_verb_has_its_place_in_the_scripts() -> None:
     scripts = importlib.import_module("angelrt.scripts")
     assert CORE.name == scripts.CORE
@@ -205,15 +216,9 @@ GOOD_CORE = """\
 local JOBS, RUNS,
   HELD, STATS, MINUTE = unpack(KEYS, 1, 5)
 local OWN_KEYS, QUEUE_KEYS = 5, 2
-
-local function given_queues()
-  local queues = {}
-  for i = OWN_KEYS + 1, #KEYS, QUEUE_KEYS do
-    queues[#queues + 1] = { name = string.match(KEYS[i], '}:ready:(.*)$'), ready = KEYS[i], leased = KEYS[i + 1] }
-  end
-  return queues
-end
+local READY, LEASED = 1, 2 -- where each stands
 """
+GOOD_FIELDS = "queues[#queues + 1] = { name = queue_name(i), ready = KEYS[i + READY], leased = KEYS[i + LEASED] }\n"
 BROKEN_HEADERS = {
     "no-full-stop": GOOD.replace("leases.", "leases"),
     "no-sentence": GOOD.removeprefix("-- Extend leases.\n"),
@@ -237,9 +242,13 @@ BROKEN_CORES = {
     "unpacks-too-few": GOOD_CORE.replace("1, 5)", "1, 4)"),
     "counts-too-few": GOOD_CORE.replace("= 5, 2", "= 4, 2"),
     "counts-too-many-of-a-queue": GOOD_CORE.replace("= 5, 2", "= 5, 3"),
-    "queue-swapped": GOOD_CORE.replace("ready = KEYS[i], leased", "leased = KEYS[i], ready"),
-    "queue-offset": GOOD_CORE.replace("i + 1]", "i + 2]"),
+    "queue-swapped": GOOD_CORE.replace("READY, LEASED", "READY, DELAYED"),
+    "queue-offset": GOOD_CORE.replace("= 1, 2", "= 1, 3"),
     "no-names": GOOD_CORE.replace("unpack", "select"),
+}
+BROKEN_FIELDS = {
+    "swapped": GOOD_FIELDS.replace("i + READY", "i + LEASED"),
+    "left-out": GOOD_FIELDS.replace(", leased = KEYS[i + LEASED]", ""),
 }
 BROKEN_LOCALS = {
     "left-out": GOOD.replace("tonumber(ARGV[2])", "5000"),
@@ -263,6 +272,7 @@ def test_sound_script_passes() -> None:
     assert header_problems("renew", GOOD) == keys_problems("renew", GOOD) == local_problems("renew", GOOD) == []
     assert binding_problems("renew", read_header(GOOD), ("now_ms", "lease_ms")) == []
     assert core_problems(GOOD_CORE, ("jobs", "runs", "held"), ("ready", "leased")) == []
+    assert field_problems(GOOD_FIELDS, ("ready", "leased")) == []
 
 
 def test_script_without_queues_passes() -> None:
@@ -283,6 +293,11 @@ def test_broken_header_is_found(name: str) -> None:
 @pytest.mark.parametrize("name", BROKEN_KEYS)
 def test_broken_keys_are_found(name: str) -> None:
     assert len(keys_problems("renew", BROKEN_KEYS[name])) == 1
+
+
+@pytest.mark.parametrize("name", BROKEN_FIELDS)
+def test_broken_fields_are_found(name: str) -> None:
+    assert len(field_problems(BROKEN_FIELDS[name], ("ready", "leased"))) == 1
 
 
 @pytest.mark.parametrize("name", BROKEN_CORES)

@@ -6,8 +6,9 @@
 local JOBS, RUNS, BLOBS, RESULTS, NOTES, HELD, WATCH, COMPLETED, FAILED, CANCELLED, QUEUES, EVENTS, BEATS, WORKERS,
   HOLDERS, GATES, GATES_VOID, RULES, CONTROL, UNIQUE, UNIQUE_VOID, SCHEDULES, STATS, MINUTE = unpack(KEYS, 1, 24)
 local OWN_KEYS, QUEUE_KEYS = 24, 8
+local READY, DELAYED, LEASED, LANES, OPENS, WAKE, EXPIRES, TURNS = 1, 2, 3, 4, 5, 6, 7, 8 -- where each stands among the keys of its queue
 
-local call = redis.call
+local KEYS, ARGV, call = KEYS, ARGV, redis.call -- globals are looked up by name each time
 local EPOCH_MS = 1704067200000 -- 2024-01-01, so that a rank of priority 9 stays below 2^53 until 2093
 local TICKS_PER_MS = 256
 local PRIORITY_STEP = 2 ^ 49
@@ -17,6 +18,7 @@ local STATS_FIELDS_MAX = 20000 -- beyond this, counters of new actors go to one 
 local STATS_TTL_S = 90000      -- 25 h: gone before the ring of 26 hours comes round
 local MINUTE_TTL_S = 88200     -- gone before the ring of 25 hours comes round
 local EVENT_IDS_MAX = 8
+local NEW_JOB_FIELDS = 3       -- place id record; place: a queue, or `queue priority when flow` where one of these is given
 
 local function clock(given)
   if given ~= '' then return tonumber(given) end
@@ -39,16 +41,9 @@ local function push(list, first, second)
   list[n + 2] = second
 end
 
-local function given_queues()
-  local queues = {}
-  for i = OWN_KEYS + 1, #KEYS, QUEUE_KEYS do
-    queues[#queues + 1] = {
-      name = string.match(KEYS[i], '}:ready:(.*)$'),
-      ready = KEYS[i], delayed = KEYS[i + 1], leased = KEYS[i + 2], lanes = KEYS[i + 3], opens = KEYS[i + 4], wake = KEYS[i + 5],
-      expires = KEYS[i + 6], turns = KEYS[i + 7],
-    }
-  end
-  return queues
+-- The name of the queue whose keys come after this number of keys.
+local function queue_name(before)
+  return string.match(KEYS[before + READY], '}:ready:(.*)$')
 end
 
 local function actor_of(record)
@@ -64,10 +59,6 @@ local function write(command, key, arguments)
   for first = 1, #arguments, 4000 do
     call(command, key, unpack(arguments, first, math.min(first + 3999, #arguments)))
   end
-end
-
-local function wake(queue)
-  call('ZADD', queue.wake, '0', 'm')
 end
 
 -- Counters of one call by label (`queue|actor`) and word; written as fields `queue|actor|word`.

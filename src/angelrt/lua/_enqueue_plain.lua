@@ -1,41 +1,49 @@
 -- The short way of enqueue, and where its jobs stand.
-local FIRST, FIELDS = 3, 6
+local FIRST = 3
 
--- What enqueue comes to for new jobs that are ready at once and that nothing may hold back.
-local function plain()
-  local now, queues = clock(ARGV[1]), given_queues()
-  local ids, codes, records, ready, is_new, counts = {}, {}, {}, {}, {}, {}
-  for at = FIRST, #ARGV, FIELDS do
+-- What enqueue comes to for new jobs that are ready at once and that nothing may hold back. It leaves this block, and has written nothing,
+-- where the long way is to be taken. It is no function, since to make one costs as much as to run it.
+repeat
+  local now, ids, is_new = clock(ARGV[1]), {}, {}
+  local is_plain = #ARGV >= FIRST
+  for at = FIRST, #ARGV, NEW_JOB_FIELDS do
     local id = ARGV[at + 1]
-    if ARGV[at + 3] ~= '' or ARGV[at + 4] ~= '' or ARGV[at + 5] ~= '' or is_new[id] then return nil end
+    is_plain = is_plain and tonumber(ARGV[at]) and not is_new[id]
     is_new[id], ids[#ids + 1] = true, id
   end
-  if #ids == 0 or call('EXISTS', CONTROL) == 1 then return nil end
-  for _, queue in ipairs(queues) do
-    if call('HEXISTS', RULES, 'aging ' .. queue.name) == 1 then return nil end
+  if not is_plain then break end
+  if call('EXISTS', CONTROL, RULES) > 0 then
+    is_plain = call('EXISTS', CONTROL) == 0
+    for before = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do
+      is_plain = is_plain and call('HEXISTS', RULES, 'aging ' .. queue_name(before)) == 0
+    end
   end
-  for _, known in ipairs(call('HMGET', JOBS, unpack(ids))) do
-    if known then return nil end
-  end
+  for _, known in ipairs(call('HMGET', JOBS, unpack(ids))) do is_plain = is_plain and not known end
+  if not is_plain then break end
+
+  local codes, records, ready, names, counts = {}, {}, {}, {}, {}
   local rank = integer(DEFAULT_PRIORITY * PRIORITY_STEP + math.floor((now - EPOCH_MS) * TICKS_PER_MS))
+  for before = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do
+    ready[#ready + 1], names[#names + 1] = {}, queue_name(before)
+    call('ZADD', QUEUES, '0', names[#names])
+  end
   for k, id in ipairs(ids) do
-    local at = FIRST + (k - 1) * FIELDS
-    local queue, record = queues[tonumber(ARGV[at])], ARGV[at + 2]
-    ready[queue] = ready[queue] or {}
-    push(ready[queue], rank, id)
+    local at = FIRST + (k - 1) * NEW_JOB_FIELDS
+    local q, record = tonumber(ARGV[at]), ARGV[at + 2]
+    push(ready[q], rank, id)
     push(records, id, record)
-    count(counts, queue.name .. '|' .. actor_of(record), 'sent')
+    count(counts, names[q] .. '|' .. actor_of(record), 'sent')
     codes[k] = 1
   end
-  for _, queue in ipairs(queues) do call('ZADD', QUEUES, '0', queue.name) end
-  for _, queue in ipairs(queues) do
-    if ready[queue] then
-      wake(queue)
-      write('ZADD', queue.ready, ready[queue])
+  for q, waiting in ipairs(ready) do
+    if waiting[1] then
+      local before = OWN_KEYS + (q - 1) * QUEUE_KEYS
+      call('ZADD', KEYS[before + WAKE], '0', 'm')
+      write('ZADD', KEYS[before + READY], waiting)
     end
   end
   write('HSET', JOBS, records) -- last: an id without a record is dropped by claim and sent again by its sender
   write_counts(counts)
   event(EVENTS, ARGV[2], 'enqueue', '-', #ids, ids)
   return codes
-end
+until true

@@ -268,15 +268,13 @@ moves = lazily(function()
 
   -- Of the jobs of one call that replace each other, the last one stays; so it does where the call is sent again. One that is refused
   -- replaces nobody, nor does an id that comes again: by then it may be known, with the other record.
-  local function last_by_key(first, ids, existing, queues, is_drained)
+  local function last_by_key(jobs, existing, is_drained)
     local last, has_come = {}, {}
-    for k, id in ipairs(ids) do
-      local base = first + (k - 1) * 6
-      local record, flow = ARGV[base + 2], ARGV[base + 5]
-      local key, _, how = turns().unique_of(flow)
-      local is_taken = existing[k] or not (key and is_drained and drained(queues[tonumber(ARGV[base])], record, flow))
-      if how == 'r' and is_taken and not has_come[id] and (not existing[k] or existing[k] == record) then last[key] = id end
-      has_come[id] = true
+    for k, job in ipairs(jobs) do
+      local key, _, how = turns().unique_of(job.flow)
+      local is_taken = existing[k] or not (key and is_drained and drained(job.queue, job.record, job.flow))
+      if how == 'r' and is_taken and not has_come[job.id] and (not existing[k] or existing[k] == job.record) then last[key] = job.id end
+      has_come[job.id] = true
     end
     return last
   end
@@ -323,55 +321,62 @@ moves = lazily(function()
   end
 
   -- What calls that broke off have left of jobs whose record they did not come to write; for those that have a run from the start.
-  local function remove_broken(first, ids, existing, queues)
-    local new = {}
-    for k, id in ipairs(ids) do
-      if not existing[k] and ARGV[first + (k - 1) * 6 + 5] ~= '' then new[#new + 1] = k end
+  local function remove_broken(jobs, existing)
+    local new, ids = {}, {}
+    for k, job in ipairs(jobs) do
+      if not existing[k] and job.flow ~= '-' then new[#new + 1], ids[#ids + 1] = job, job.id end
     end
     if #new == 0 then return end
-    local new_ids = {}
-    for i, k in ipairs(new) do new_ids[i] = ids[k] end
-    for i, run in ipairs(call('HMGET', RUNS, unpack(new_ids))) do
-      local base = first + (new[i] - 1) * 6
-      if run then remove_waiting(queues[tonumber(ARGV[base])], new_ids[i], ARGV[base + 2], run) end
+    for i, run in ipairs(call('HMGET', RUNS, unpack(ids))) do
+      if run then remove_waiting(new[i].queue, ids[i], new[i].record, run) end
     end
   end
 
-  -- Six arguments an item: queue index, id, record, priority ('' for the default), when (see time_of), flow ('' for none). Answers 1 for each
-  -- id that is new or was sent with this very record, 0 for one that exists, or came before in this call, with another record; for one whose
-  -- unique key is taken, the id of the job that has it, behind `!` where the send is to be refused; `#` and the name of what is drained. The
-  -- children of a run are taken all the same.
+  -- The new jobs that stand in the arguments from `first` to `last`, and their ids.
+  local function given_jobs(first, last, queues)
+    local jobs, ids = {}, {}
+    for at = first, last, NEW_JOB_FIELDS do
+      local q, priority, when, flow = string.match(ARGV[at], '^(%d+) (%S*) (%S*) (%S*)$')
+      jobs[#jobs + 1] = {
+        id = ARGV[at + 1], record = ARGV[at + 2], queue = queues[tonumber(q or ARGV[at])],
+        priority = tonumber(priority or '') or DEFAULT_PRIORITY, when = when or '', flow = (flow or '') ~= '' and flow or '-',
+      }
+      ids[#ids + 1] = ARGV[at + 1]
+    end
+    return jobs, ids
+  end
+
+  -- Answers 1 for each id that is new or was sent with this very record, 0 for one that exists, or came before in this call, with another
+  -- record; for one whose unique key is taken, the id of the job that has it, behind `!` where the send is to be refused; `#` and the name of
+  -- what is drained. The children of a run are taken all the same.
   local function enqueue(first, last, queues, now, counts, are_children)
-    local ids, codes, records, stubs, orphans, first_of, taken, last_of = {}, {}, {}, {}, {}, {}, {}, nil
-    for i = first, last, 6 do ids[#ids + 1] = ARGV[i + 1] end
+    local jobs, ids = given_jobs(first, last, queues)
+    local codes, records, stubs, orphans, first_of, taken, last_of = {}, {}, {}, {}, {}, {}, nil
     if #ids == 0 then return codes, ids end
     local existing, placed = call('HMGET', JOBS, unpack(ids)), places(now)
-    remove_broken(first, ids, existing, queues)
+    remove_broken(jobs, existing)
     local is_drained = not are_children and call('EXISTS', CONTROL) == 1
 
-    local function refused(k, queue, id, record, flow)
-      local what = is_drained and drained(queue, record, flow)
+    local function refused(job)
+      local what = is_drained and drained(job.queue, job.record, job.flow)
       if what then return '#' .. what end
-      if flow == '-' then return nil end
-      last_of = last_of or last_by_key(first, ids, existing, queues, is_drained)
-      return conflict(queues, id, flow, now, taken, last_of, counts)
+      if job.flow == '-' then return nil end
+      last_of = last_of or last_by_key(jobs, existing, is_drained)
+      return conflict(queues, job.id, job.flow, now, taken, last_of, counts)
     end
 
-    local function place(base, queue, id, flow)
-      local priority = ARGV[base + 3] == '' and DEFAULT_PRIORITY or tonumber(ARGV[base + 3])
-      local at = time_of(ARGV[base + 4], now)
+    local function place(job)
+      local queue, id, priority, at, flow = job.queue, job.id, job.priority, time_of(job.when, now), job.flow
       if priority ~= DEFAULT_PRIORITY and step_of(queue) ~= PRIORITY_STEP then flow = with_item(flow, 'p' .. priority) end
       local rank = at <= now and placed.now_ready(queue, id, priority, flow) or placed.later(queue, id, priority, at)
       if flow ~= '-' or (at > now and priority ~= DEFAULT_PRIORITY) then push(stubs, id, new_run(rank, flow)) end
       if expires_at(flow) then placed.expiring(queue, id, expires_at(flow)) end
     end
 
-    for k, id in ipairs(ids) do
-      local base = first + (k - 1) * 6
-      local queue, record, flow = queues[tonumber(ARGV[base])], ARGV[base + 2], ARGV[base + 5]
-      if flow == '' then flow = '-' end
+    for k, job in ipairs(jobs) do
+      local id, record = job.id, job.record
       local old, earlier = existing[k], first_of[id]
-      local other = not old and not earlier and refused(k, queue, id, record, flow)
+      local other = not old and not earlier and refused(job)
       if old or earlier then
         local is_same = (old or earlier.record) == record
         codes[k] = is_same and (old and 1 or earlier.code) or 0
@@ -381,9 +386,9 @@ moves = lazily(function()
         orphans[#orphans + 1] = blob_of(id, record)
       else
         codes[k] = 1
-        place(base, queue, id, flow)
+        place(job)
         push(records, id, record)
-        count(counts, queue.name .. '|' .. actor_of(record), 'sent')
+        count(counts, job.queue.name .. '|' .. actor_of(record), 'sent')
       end
       first_of[id] = earlier or { record = record, code = codes[k] }
     end

@@ -1,5 +1,21 @@
 -- Helpers put before every verb, behind its short way: a call that goes that way does not make them.
 
+local function given_queues()
+  local queues = {}
+  for i = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do
+    queues[#queues + 1] = {
+      name = queue_name(i),
+      ready = KEYS[i + READY], delayed = KEYS[i + DELAYED], leased = KEYS[i + LEASED], lanes = KEYS[i + LANES],
+      opens = KEYS[i + OPENS], wake = KEYS[i + WAKE], expires = KEYS[i + EXPIRES], turns = KEYS[i + TURNS],
+    }
+  end
+  return queues
+end
+
+local function wake(queue)
+  call('ZADD', queue.wake, '0', 'm')
+end
+
 local HISTORY_MAX = 10
 local ACTOR_LANE = 12 -- the length of the name of an actor's lane; no other kind of lane has it
 

@@ -1,5 +1,5 @@
 -- The short way of settle, and what both ways need: where the runs stand, to count them, and to forget ended jobs.
-local FIRST, FIELDS = 11, 6
+local FIRST, FIELDS = 11, 4
 local SWEEP_MAX = 200
 local FLOOR_MS = 60000 -- an id younger than this is never forgotten, so that a repeated send still finds it
 
@@ -43,6 +43,12 @@ local function trim(rule, now, most)
   call('ZREMRANGEBYRANK', rule.key, 0, #old - 1)
 end
 
+-- What is told of a run: the number of its queue, how it ended, and what is counted.
+local function read_told(told)
+  local q, how, counters = string.match(told, '^(%d+) (%Z*)%z(.*)$')
+  return tonumber(q), how, counters
+end
+
 -- Many runs have the same counters, so they are told apart once: a label, and the words of runs that have begun.
 local function count_runs(counts, counters, outcome, times)
   local label, pickup, took = string.match(counters, '^(%Z*)%z?(%Z*)%z?(.*)$')
@@ -53,41 +59,54 @@ local function count_runs(counts, counters, outcome, times)
   end
 end
 
--- What settle comes to where all runs have completed, under valid tokens, in the first delivery of jobs that nothing could hold back.
-local function plain()
+-- What settle comes to where all runs have completed, under valid tokens, in the first delivery of jobs that nothing could hold back. It
+-- leaves this block, and has written nothing, where the long way is to be taken. It is no function, since to make one costs as much as to
+-- run it.
+repeat
   local now, worker, runs_count = clock(ARGV[1]), ARGV[3], tonumber(ARGV[10])
-  local ids, codes, is_new, tallies, results, held, leased, ended = {}, {}, {}, {}, {}, {}, {}, {}
+  local is_plain, ids, is_new = runs_count > 0, {}, {}
+  local queue_of, counters_of, times_of = {}, {}, {} -- by what is told, which is the same of many runs
   for i = 1, runs_count do
     local at = FIRST + (i - 1) * FIELDS
-    local id = ARGV[at + 1]
-    if ARGV[at + 3] ~= 'c' or is_new[id] then return nil end
+    local id, told = ARGV[at], ARGV[at + 3]
+    if not times_of[told] then
+      local q, how, counters = read_told(told)
+      is_plain, queue_of[told], counters_of[told], times_of[told] = is_plain and how == 'c', q, counters, 0
+    end
+    is_plain, times_of[told] = is_plain and not is_new[id], times_of[told] + 1
     is_new[id], ids[i] = true, id
   end
-  if #ids == 0 then return nil end
+  if not is_plain then break end
+
+  local codes, results, held, leased, ended = {}, {}, {}, {}, {}
   local stamp, held_head = integer(now), worker .. '\0'
   for i, run in ipairs(call('HMGET', RUNS, unpack(ids))) do
     local at, id = FIRST + (i - 1) * FIELDS, ids[i]
-    local q, token, counters = ARGV[at], ARGV[at + 2], ARGV[at + 5]
-    if not run or string.sub(run, 1, #token + 1) ~= token .. ' ' or string.sub(run, -3) ~= ' - ' then return nil end
-    if not string.find(run, ' 1 1 0 ', 1, true) then return nil end
+    local token, q = ARGV[at + 1], queue_of[ARGV[at + 3]]
+    if not run or string.sub(run, 1, #token + 1) ~= token .. ' ' or string.sub(run, -3) ~= ' - ' or
+      not string.find(run, ' 1 1 0 ', 1, true) then
+      is_plain = false
+      break
+    end
     codes[i] = 1
     leased[q] = leased[q] or {}
     leased[q][#leased[q] + 1] = id
     held[i] = held_head .. id
-    tallies[counters] = (tallies[counters] or 0) + 1
-    push(results, id, run .. '\0' .. ARGV[at + 4])
+    push(results, id, run .. '\0' .. ARGV[at + 2])
     push(ended, stamp, id)
   end
-  local queues, counts = given_queues(), {}
-  for counters, times in pairs(tallies) do count_runs(counts, counters, 'completed', times) end
+  if not is_plain then break end
+
+  local counts = {}
+  for told, times in pairs(times_of) do count_runs(counts, counters_of[told], 'completed', times) end
   write('HSET', RESULTS, results)
   write('ZADD', COMPLETED, ended)
   write_counts(counts)
   write('ZREM', HELD, held)
   write('HDEL', RUNS, ids)
-  for q, list in pairs(leased) do write('ZREM', queues[tonumber(q)].leased, list) end
+  for q, list in pairs(leased) do write('ZREM', KEYS[OWN_KEYS + (q - 1) * QUEUE_KEYS + LEASED], list) end
   announce(ids)
   trim(retention(COMPLETED, ARGV[4], ARGV[5]), now, math.min(2 * #ids, SWEEP_MAX))
   event(EVENTS, ARGV[2], 'settle', worker, #ids, ids)
   return codes
-end
+until true

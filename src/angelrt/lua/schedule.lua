@@ -1,6 +1,6 @@
 -- Change the record of a schedule, if it still is as the caller has read it, together with the jobs of its occurrences.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
--- ARGV      now_ms events_max name expected new previous how | per job: queue id record priority when flow
+-- ARGV      now_ms events_max name expected new previous how | per job: place id record
 --           (expected: the head of the record, '' for none; new: the head that it gets, with a NUL and the rest where that changes, '' to
 --           remove it; previous: occurrences inserted before, parted by spaces; how: d to take away those that were never begun, a time in
 --           ms to leave the first job out if the previous occurrence makes up for what was missed since, '' for neither)
@@ -10,7 +10,7 @@ local now, events_max, name, expected, new = clock(ARGV[1]), ARGV[2], ARGV[3], A
 local previous, how = ARGV[6], ARGV[7]
 local queues = given_queues()
 
-local FIRST, FIELDS = 8, 6
+local FIRST = 8
 local TAKEN_AWAY = 'kschedule'
 
 local counts = {}
@@ -60,7 +60,7 @@ end
 
 -- Arguments kept apart were stored with the call; those of jobs up to `last` that are not inserted belong to nothing.
 local function leave_out(last)
-  for at = FIRST, last, FIELDS do
+  for at = FIRST, last, NEW_JOB_FIELDS do
     local id, given = ARGV[at + 1], ARGV[at + 2]
     local blob = blob_of(id, given)
     if blob and call('HGET', JOBS, id) ~= given then call('HDEL', BLOBS, blob) end
@@ -78,9 +78,9 @@ end
 local first = FIRST
 if tonumber(how) and #ARGV >= FIRST and makes_up(previous, tonumber(how)) then
   leave_out(first)
-  first = first + FIELDS
+  first = first + NEW_JOB_FIELDS
 end
-for at = first + 1, #ARGV, FIELDS do forget_taken_away(ARGV[at]) end
+for at = first + 1, #ARGV, NEW_JOB_FIELDS do forget_taken_away(ARGV[at]) end
 for _, queue in ipairs(queues) do call('ZADD', QUEUES, '0', queue.name) end
 local codes, ids = moves().enqueue(first, #ARGV, queues, now, counts)
 write_counts(counts)

@@ -1,12 +1,12 @@
 -- Write the verdict of each run whose token is still valid, and all its effects: result, counters, children, gates, waiters' news.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
 -- ARGV      now_ms events_max worker completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
---           | per run: queue id token how payload counters
---             (how: a verdict, or `verdict delay_ms gates children`; verdicts: c completed, f failed, g failed without this delivery having
+--           | per run: id token payload told
+--             (told: `queue how NUL counters`; how: a verdict, or `verdict delay_ms gates children`; verdicts: c completed, f failed, g failed without this delivery having
 --             run, k cancelled, r retry, s snooze, x handed back, d its process died: retry, w handed back with the flow in payload, n note;
 --             gates: uTOKENS were used, h hold them for delay_ms, p failed since it killed its process; counters: a label, or
 --             `label NUL pickup_word NUL run_word` of a run that has begun)
---           | per child: queue id record priority when flow
+--           | per child: place id record
 -- RETURNS   per run: 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed;
 --           a call without runs only forgets what is beyond the retention
 -- INVARIANT only the holder of the valid token changes a job; a second call with the same token changes nothing
@@ -16,11 +16,10 @@ local RETENTION = {
 }
 local queues = given_queues()
 
-local CHILD_FIELDS = 6
 local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', d = 'retried', s = 'snoozed', x = 'released', w = 'released' }
 
 local ids, codes, counts, tallies, judged = {}, {}, {}, {}, {} -- tallies: by a run's counters, how often each outcome
-for i = 0, runs_count - 1 do ids[i + 1] = ARGV[FIRST + i * FIELDS + 1] end
+for i = 0, runs_count - 1 do ids[i + 1] = ARGV[FIRST + i * FIELDS] end
 local found = runs_count > 0 and call('HMGET', RUNS, unpack(ids)) or {}
 
 local function verdict_code(i, id, token)
@@ -45,7 +44,7 @@ end
 
 -- What was stored apart for a verdict that is not accepted: the arguments of children that are not there, and its result.
 local function refuse_children(first, last)
-  for at = first, last, CHILD_FIELDS do
+  for at = first, last, NEW_JOB_FIELDS do
     local id, record = ARGV[at + 1], ARGV[at + 2]
     refused_blobs[#refused_blobs + 1] = blob_of(id, record) and orphan_of(id, record, call('HGET', JOBS, id))
   end
@@ -147,10 +146,11 @@ end
 local children_first, accepted_children = FIRST + runs_count * FIELDS, {}
 for i, id in ipairs(ids) do
   local at = FIRST + (i - 1) * FIELDS
-  local q, token, payload, counters = tonumber(ARGV[at]), ARGV[at + 2], ARGV[at + 4], ARGV[at + 5]
-  local verdict, delay_ms, gates_note, children = read_how(ARGV[at + 3])
+  local token, payload = ARGV[at + 1], ARGV[at + 2]
+  local q, how, counters = read_told(ARGV[at + 3])
+  local verdict, delay_ms, gates_note, children = read_how(how)
   local has_begun = string.find(counters, '\0', 1, true) ~= nil
-  local children_last = children_first + children * CHILD_FIELDS - 1
+  local children_last = children_first + children * NEW_JOB_FIELDS - 1
   codes[i] = verdict_code(i, id, token)
   if codes[i] == 0 or (codes[i] == 2 and not written[id] and not is_apart(id, token)) then refuse_result(id, token, payload) end
   if codes[i] ~= 1 or (not ended[verdict] and verdict ~= 'g') then refuse_children(children_first, children_last) end

@@ -101,16 +101,16 @@ class ClaimLoop:
         self.more = claimed.again == 1
         if claimed.again == MAKE_ROOM:
             self._running.make_room()
-        self._on_due(claimed.next_due_ms)
-        self._name_missing(claimed.parked)
-        self._queues.append(self._queues.pop(0))
         if claimed.deliveries:
             await self._hand_over(claimed)
             if not self.more:
-                self._begin()  # the next claim will only wait, so what came begins before it is sent
+                self._begin()  # the next claim will only wait, so what came begins before anything else is done
                 await asyncio.sleep(0)  # before Python 3.12, a run's first step comes with the next turn of the loop
         elif self.more and self._running.free <= 0:
             self._running.slow_down()  # what is left has gates, and those are not claimed ahead of a slot
+        self._on_due(claimed.next_due_ms)
+        self._name_missing(claimed.parked)
+        self._queues.append(self._queues.pop(0))
         return len(claimed.deliveries)
 
     async def close(self) -> None:

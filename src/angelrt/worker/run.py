@@ -189,8 +189,9 @@ class Runner:
         return self._verdict(run, "c", payload=payload, children=children)
 
     async def _called(self, run: Run, context: Context[Any]) -> bytes:
-        """Wait for a thread or process where the actor needs one, then call; from here the run's timeout counts."""
-        place = self._places.get(run.actor.definition.kind)
+        """Wait for a thread or process where the actor needs one, then decode, call and encode; from here the run's timeout counts."""
+        kind = run.actor.definition.kind
+        place = self._places.get(kind)
         if place is not None:
             await place.acquire()
         try:
@@ -199,19 +200,17 @@ class Runner:
             self._begun(run)
             if self._tracing is not None:
                 run.span = self._tracing.begun(run)
-            if run.actor.definition.kind == "process" and not self._middleware:
+            if self._middleware:
+                result = await through(self._middleware, context, self._call_of(run, context))
+            elif kind == "process":
                 return await self._in_process(run, context)
-            return await self._in_worker(run, context)
+            else:
+                result = await self._call_of(run, context)()
+            signature = run.actor.signature
+            return NOTHING if result is None and signature.may_return_none else signature.result.encode(result)
         finally:
             if place is not None and not run.hangs:
                 place.release()
-
-    async def _in_worker(self, run: Run, context: Context[Any]) -> bytes:
-        """Decode, call and encode."""
-        signature = run.actor.signature
-        call = self._call_of(run, context)
-        result = await (through(self._middleware, context, call) if self._middleware else call())
-        return NOTHING if result is None and signature.may_return_none else signature.result.encode(result)
 
     def _call_of(self, run: Run, context: Context[Any]) -> Callable[[], Awaitable[Any]]:
         if run.actor.definition.kind == "process":
