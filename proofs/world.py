@@ -76,8 +76,9 @@ ACTOR_OF_ONE: Final = _world("an actor of one worker", (RARE, ONE), "x xy", "die
 TOO_LATE: Final = _world("too late", (LATE, LATE), "x x", "die cancel idle release")
 LIMITS: Final = _world("limits", (ONE, BOTH), "x x", "die cancel limits", (1, 2))
 PAUSES: Final = _world("pauses", (ONE, PLAIN), "x x", "die retry idle q ax gA1")
+PLAIN_ONES: Final = _world("plain ones", (PLAIN, FAR), "x xy", "die stall q lost strike")
 RENEWALS: Final = _world("renewals", (ONE, PLAIN), "x x", "die stall cancel renew lost again strike")
-SMALL: Final = (TWO_OF_ONE_KEY, CROSSWISE, ACTOR_OF_ONE, ACTOR_OF_THE_LAST, TOO_LATE, LIMITS, PAUSES, RENEWALS)
+SMALL: Final = (TWO_OF_ONE_KEY, CROSSWISE, ACTOR_OF_ONE, ACTOR_OF_THE_LAST, TOO_LATE, LIMITS, PAUSES, PLAIN_ONES, RENEWALS)
 """Two jobs, two or three workers: what the shipped scripts are driven through."""
 
 BREAKS: Final = _world("cancelled and lost", (ONE, BOTH), "x", "cancel stall")

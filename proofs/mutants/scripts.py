@@ -19,6 +19,7 @@ from ..world import (
     LIMITS,
     LINE,
     PAUSES,
+    PLAIN_ONES,
     RENEWALS,
     THREE,
     TOO_LATE,
@@ -189,4 +190,30 @@ _VERBS = (
     ),
 )  # fmt: skip
 
-MUTANTS = (*_CLAIM, *_GATES, *_MOVES, *_VERBS)
+_SHORT_WAYS = (
+    Broken(
+        "the short way of enqueue wakes nobody", "_enqueue_plain.lua", PLAIN_ONES,
+        "      call('ZADD', KEYS[before + WAKE], '0', 'm')\n", "",
+    ),
+    Broken(
+        "the short way of claim takes from a paused queue", "_claim_plain.lua", PLAIN_ONES,
+        "call('EXISTS', CONTROL, KEYS", "call('EXISTS', KEYS",
+    ),
+    Broken("the short way of claim passes lanes by", "_claim_plain.lua", PAUSES, "KEYS[before + OPENS], ", ""),
+    Broken("the short way of claim does not look for what is late", "_claim_plain.lua", PLAIN_ONES, " and earliest > now", ""),
+    Broken("the short way of claim takes any actor", "_claim_plain.lua", PLAIN_ONES, " and knows[actor or '']", ""),
+    Broken(
+        "the short way of claim leaves in ready what it leases", "_claim_plain.lua", PLAIN_ONES,
+        "      call('ZREMRANGEBYRANK', KEYS[line.before + READY], '0', line.taken - 1)\n", "",
+    ),
+    Broken(
+        "the short way of claim does not note what the worker holds", "_claim_plain.lua", PLAIN_ONES,
+        "    write('ZADD', HELD, line.held)\n", "",
+    ),
+    Broken(
+        "the short way of claim hands no marker on", "_claim_plain.lua", PLAIN_ONES,
+        "      call('ZADD', KEYS[line.before + WAKE], '0', 'm')\n", "",
+    ),
+)  # fmt: skip
+
+MUTANTS = (*_CLAIM, *_GATES, *_MOVES, *_VERBS, *_SHORT_WAYS)

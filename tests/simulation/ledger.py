@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from angelrt.views import Run
     from tests.simulation.loop import Process
 
-RUN_FIELDS: Final = 6
+RUN_FIELDS: Final = 4
 REPLY_HEAD: Final = 4
-JOB_FIELDS: Final = 6
+JOB_FIELDS: Final = 3
 ENDS: Final = "cfgk"
 WORDS: Final = {"c": "completed", "f": "failed", "g": "failed", "k": "cancelled"}
 EXTRA_S: Final = {"silence": 7, "no greeting": 7, "late": 7, "cut off": 7, "stalled": 3, "down": 3, "lost": 2, "reset": 2}
@@ -195,7 +195,8 @@ class Ledger:
     def _read_settle(self, _: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
         after = RUN_FIELDS * len(reply)
         for at, code in zip(range(0, after, RUN_FIELDS), reply, strict=True):
-            job_id, token, how = rest[at + 1 : at + 4]
+            job_id, token, _, told = rest[at : at + 4]
+            how = told.partition("\0")[0].partition(" ")[2]
             verdict, _, gates, children = how.split(" ") if " " in how else (how, "0", "", "0")
             names = rest[after + 1 : after + int(children) * JOB_FIELDS : JOB_FIELDS]
             after += int(children) * JOB_FIELDS
