@@ -9,6 +9,7 @@ import time
 from collections import deque
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from . import views
@@ -69,7 +70,7 @@ class Client:
         self._ids = IdMaker()
         self._name = write_number(secrets.randbits(48), 8)
         self._sends: GroupCommit[NewJob, int | bytes] = GroupCommit(
-            self.store.enqueue, most_items=BATCH_MAX_JOBS, most_bytes=BATCH_MAX_BYTES, weigh=lambda job: job.size_bytes
+            self.store.enqueue, most_items=BATCH_MAX_JOBS, most_bytes=BATCH_MAX_BYTES, weigh=attrgetter("size_bytes")
         )
         self._watches: GroupCommit[str, tuple[str, bytes]] = GroupCommit(
             self._watch, most_items=WATCH_MAX_IDS, most_bytes=BATCH_MAX_BYTES, weigh=len

@@ -23,6 +23,8 @@ ID_CHARS: Final = 14
 ID_MAX_BYTES: Final = 128
 TIME_CHARS: Final = 7
 NONCE_CHARS: Final = 4
+COUNTERS: Final = 1 << 24
+"""How many ids may differ in their last four characters alone."""
 UNREADABLE: Final = "(cannot be read)"
 
 EPOCH_MS: Final = 1_704_067_200_000
@@ -52,19 +54,26 @@ class IdMaker:
         self.nonce = write_number(secrets.randbits(24), NONCE_CHARS)
         self._last_ms = 0
         self._prefix = ""
-        self._counter = 0
+        self._counter = COUNTERS
 
     def next(self) -> str:
         """Return a new id, larger than every one before it from this maker."""
         now_ms = time.time_ns() // 1_000_000
-        if now_ms > self._last_ms:
-            self._last_ms = now_ms
-            self._prefix = f"{ALPHABET[now_ms >> 36]}{_PAIRS[now_ms >> 24 & 4095]}{_PAIRS[now_ms >> 12 & 4095]}{_PAIRS[now_ms & 4095]}"
-            self._counter = int.from_bytes(os.urandom(6)) >> 7
-        else:
-            self._counter += 1
-        n = self._counter
-        return f"{self._prefix}{_PAIRS[n >> 30]}{_PAIRS[n >> 18 & 4095]}{_PAIRS[n >> 6 & 4095]}{ALPHABET[n & 63]}"
+        self._counter += 1
+        if now_ms > self._last_ms or self._counter >= COUNTERS:
+            self._begin(max(now_ms, self._last_ms + 1))
+        return f"{self._prefix}{_PAIRS[self._counter >> 12]}{_PAIRS[self._counter & 4095]}"
+
+    def _begin(self, now_ms: int) -> None:
+        """Draw the bits of a new millisecond: 18 in the prefix, and where the counter starts, below the half of its 24 bits."""
+        drawn = int.from_bytes(os.urandom(6)) >> 7
+        self._last_ms = now_ms
+        self._counter = drawn & (COUNTERS // 2 - 1)
+        high = drawn >> 23
+        self._prefix = (
+            f"{ALPHABET[now_ms >> 36]}{_PAIRS[now_ms >> 24 & 4095]}{_PAIRS[now_ms >> 12 & 4095]}{_PAIRS[now_ms & 4095]}"
+            f"{_PAIRS[high >> 6]}{ALPHABET[high & 63]}"
+        )
 
 
 def id_time_ms(job_id: str) -> int:

@@ -67,6 +67,15 @@ def test_ids_grow_while_the_clock_stands_still_or_goes_back(monkeypatch: pytest.
     assert [id_time_ms(job_id) for job_id in ids] == [5_000, 5_000, 5_000, 5_000, 5_001]
 
 
+def test_ids_grow_when_the_counter_of_a_millisecond_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("angelrt.job.time.time_ns", lambda: 5_000_000_000)
+    monkeypatch.setattr("angelrt.job.COUNTERS", 8)
+    maker = IdMaker()
+    ids = [maker.next() for _ in range(1_000)]
+    assert sorted(set(ids)) == ids
+    assert id_time_ms(ids[-1]) > 5_000
+
+
 def test_two_makers_start_apart_in_the_same_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("angelrt.job.time.time_ns", lambda: 5_000_000_000)
     ids = [maker.next() for maker in [IdMaker() for _ in range(200)] for _ in range(50)]
