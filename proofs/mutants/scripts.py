@@ -200,7 +200,7 @@ _SHORT_WAYS = (
         "call('EXISTS', CONTROL, KEYS", "call('EXISTS', KEYS",
     ),
     Broken("the short way of claim passes lanes by", "_claim_plain.lua", PAUSES, "KEYS[before + OPENS], ", ""),
-    Broken("the short way of claim does not look for what is late", "_claim_plain.lua", PLAIN_ONES, " and earliest > now", ""),
+    Broken("the short way of claim does not look for what is late", "_claim_plain.lua", PLAIN_ONES, "earliest > now", "true"),
     Broken("the short way of claim takes any actor", "_claim_plain.lua", PLAIN_ONES, " and knows[actor or '']", ""),
     Broken(
         "the short way of claim leaves in ready what it leases", "_claim_plain.lua", PLAIN_ONES,

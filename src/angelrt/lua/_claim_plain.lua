@@ -22,10 +22,11 @@ repeat
 
   for before = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do
     is_plain = call('EXISTS', CONTROL, KEYS[before + EXPIRES], KEYS[before + OPENS], KEYS[before + TURNS]) == 0
-    for key = before + DELAYED, before + LEASED do
+    if not is_plain then break end
+    for key = before + DELAYED, before + LEASED do -- the two stand side by side
       earliest = math.min(earliest, tonumber(call('ZRANGE', KEYS[key], '0', '0', 'WITHSCORES')[2] or math.huge))
     end
-    is_plain = is_plain and earliest > now
+    is_plain = earliest > now
     local waiting, most = is_plain and call('ZCARD', KEYS[before + READY]) or 0, 0
     if waiting > 0 then
       live = live or math.max(call('ZCARD', BEATS), 1)

@@ -17,6 +17,7 @@ repeat
     for before = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do
       is_plain = is_plain and call('HEXISTS', RULES, 'aging ' .. queue_name(before)) == 0
     end
+    if not is_plain then break end
   end
   for _, known in ipairs(call('HMGET', JOBS, unpack(ids))) do is_plain = is_plain and not known end
   if not is_plain then break end
