@@ -196,9 +196,7 @@ class Bench:
 
     async def _settle(self, index: int, job: int, verdict: str) -> object:
         delay_ms, has_begun = (1_000 if verdict == "r" else 0), verdict != "x"
-        one = Verdict(
-            QUEUE, self.snapshots.ids[job], f"w{index}", verdict, delay_ms, b"", "q|x", "p1" if has_begun else "", "r1" if has_begun else ""
-        )  # fmt: skip
+        one = Verdict(QUEUE, self.snapshots.ids[job], f"w{index}", verdict, delay_ms, b"", "q|x\0p1\0r1" if has_begun else "q|x")
         return (await self.store.settle(f"w{index}", [one]))[0]
 
     async def _renew(self, index: int, job: int) -> object:

@@ -18,7 +18,7 @@ from angelrt import scripts
 from angelrt.config import BATCH_MAX_JOBS, EVENTS_MAX, Retention
 from angelrt.job import IdMaker, write_record
 from angelrt.keys import Keys
-from angelrt.stats import pickup_word, run_word
+from angelrt.stats import run_words
 from angelrt.store import evalsha
 from angelrt.worker.claim import TOKEN_CHARS
 from bench.compare.adapter import data_of
@@ -91,9 +91,9 @@ class Bare:
         arguments: list[Any] = ["", EVENTS_MAX, WORKER]
         arguments += [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
         arguments.append(len(ids))
-        told = f"1 c\0default|job\0{pickup_word(1)}\0{run_word(0.01)}"
+        told = f"{under} 1 c\0default|job{run_words(1, 0.01)}"
         for job_id in ids:
-            arguments += (job_id, under, b"null", told)
+            arguments += (job_id, b"null", told)
         return self.script(scripts.SETTLE, arguments)
 
     def drain(self, jobs: int) -> None:

@@ -228,16 +228,13 @@ class Actor(Generic[P, R]):
     def __init__(self, function: Callable[..., Any], options: ActorOptions, home: Home) -> None:
         """Wrap a function; its annotations are compiled at first use."""
         self.function = function
+        self.name = options.name
+        """The name under which jobs of this actor are stored."""
         self.definition = options
         self.signature = Signature(function, options.name)
         self._home = home
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
-
-    @property
-    def name(self) -> str:
-        """The name under which jobs of this actor are stored."""
-        return self.definition.name
 
     def __repr__(self) -> str:
         """Name the actor, its kind and its queue."""

@@ -78,7 +78,8 @@ class ValueCodec:
         except (PydanticSerializationError, TypeError) as error:
             message = f"{self.what}: no JSON form: {error}; pass plain data or an id"
             raise InvalidArguments(message) from error
-        self._check_size(encoded)
+        if len(encoded) > PAYLOAD_MAX_BYTES:
+            raise self._too_large(encoded)
         return encoded
 
     def decode(self, encoded: bytes) -> Any:
@@ -86,18 +87,17 @@ class ValueCodec:
 
         Raises InvalidArguments when it does not fit the annotation, or is nested deeper than 200; PayloadTooLarge beyond the limit.
         """
-        self._check_size(encoded)
+        if len(encoded) > PAYLOAD_MAX_BYTES:
+            raise self._too_large(encoded)
         try:
             return self._validate_json(encoded)
         except ValidationError as error:
             message = f"{self.what}: {_words(error)}"
             raise InvalidArguments(message) from error
 
-    def _check_size(self, encoded: bytes) -> None:
-        if len(encoded) > PAYLOAD_MAX_BYTES:
-            size = f"{len(encoded):,} bytes of JSON, the limit is {PAYLOAD_MAX_BYTES:,}"
-            message = f"{self.what}: {size}: store the data elsewhere and pass its key"
-            raise PayloadTooLarge(message)
+    def _too_large(self, encoded: bytes) -> PayloadTooLarge:
+        size = f"{len(encoded):,} bytes of JSON, the limit is {PAYLOAD_MAX_BYTES:,}"
+        return PayloadTooLarge(f"{self.what}: {size}: store the data elsewhere and pass its key")
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of the annotation. Raises ConfigError for one that has none."""
@@ -205,10 +205,10 @@ class Signature:
             raise InvalidArguments(message)
         return self._arguments.encode({**named, **kwargs})
 
-    def decode(self, encoded: bytes) -> dict[str, Any]:
-        """Return a call's arguments by name. Raises InvalidArguments."""
-        arguments: dict[str, Any] = self._arguments.decode(encoded)
-        return arguments
+    @cached_property
+    def decode(self) -> Callable[[bytes], dict[str, Any]]:
+        """What returns a call's arguments by name. It raises InvalidArguments."""
+        return self._arguments.decode
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of the arguments. Raises ConfigError for annotations that have none."""

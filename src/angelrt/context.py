@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 
 from typing_extensions import TypeVar
@@ -43,8 +43,8 @@ class Context(Generic[S]):
     deadline_ms: float = 0.0
     done: float | None = None
     message: str = ""
-    lines: list[str] = field(default_factory=lambda: [])  # noqa: PIE807 - list[str]() tries to note its type on the list: 4% of a run
-    buffered: list[Message[Any]] = field(default_factory=lambda: [])  # noqa: PIE807 - likewise
+    lines: tuple[str, ...] = ()
+    buffered: tuple[Message[Any], ...] = ()
     why_cancelled: str = ""
     tokens_used: int | None = None
     on_note: Callable[[Context[Any]], None] | None = None
@@ -77,13 +77,12 @@ class Context(Generic[S]):
 
     def log(self, line: str) -> None:
         """Add a line to the log of the job, of which the last 100 are kept and shown in `Job.info()`."""
-        self.lines.append(_clean(line))
-        del self.lines[:-LOG_MAX_LINES]
+        self.lines = (*self.lines, _clean(line))[-LOG_MAX_LINES:]
         self._note()
 
     def send(self, *messages: Message[Any]) -> None:
         """Send jobs if, and only if, this run completes: they are written by the script that settles it, exactly once."""
-        self.buffered.extend(messages)
+        self.buffered += messages
 
     def used(self, tokens: int) -> None:
         """Say how many tokens the run really took of rate limits that have a cost; corrected when it ends. Raises InvalidOptions."""
@@ -110,9 +109,8 @@ def running() -> Context[Any] | None:
     return _current.get()
 
 
-def enter(context: Context[Any]) -> None:
-    """Make a context current in the task or thread that calls."""
-    _current.set(context)
+enter: Final = _current.set
+"""Makes a context current in the task or thread that calls."""
 
 
 Middleware = Callable[[Context[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]]

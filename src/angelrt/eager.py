@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from contextvars import Context
 
 
+class Begin(Protocol):
+    """Makes a task of the loop that runs, in a context of variables."""
+
+    def __call__(
+        self, execution: Coroutine[Any, Any, None], /, *, loop: asyncio.AbstractEventLoop, context: Context | None = None
+    ) -> asyncio.Task[None]:
+        """Return the task."""
+        ...
+
+
+begin: Begin
+"""Where Python can, the first step is taken at once: what never waits is over then, and needs no turn of the loop."""
 if sys.version_info >= (3, 12):
-
-    def begin(execution: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context | None = None) -> asyncio.Task[None]:
-        """Make a task and run its first step at once: what never waits is over then, and needs no turn of the loop."""
-        return asyncio.Task(execution, loop=loop, context=context, eager_start=True)
-
+    begin = partial(asyncio.Task, eager_start=True)
 else:
-
-    def begin(execution: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context | None = None) -> asyncio.Task[None]:
-        """Make a task; its first step comes with the next turn of the loop."""
-        return loop.create_task(execution, context=context)
+    begin = asyncio.Task

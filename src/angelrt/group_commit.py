@@ -46,7 +46,7 @@ class GroupCommit(Generic[T, R]):
         self._waiting.append((items, future))
         if not self._flushers or (len(self._flushers) < CALLS_MAX and len(self._waiting) >= HALF_MIN):
             is_lone = not self._flushers and self._last_groups == 1
-            flusher = begin(self._run(), loop) if is_lone else loop.create_task(self._run())
+            flusher = begin(self._run(), loop=loop) if is_lone else loop.create_task(self._run())
             flusher.set_name("angelrt group commit")
             if not flusher.done():
                 self._flushers.add(flusher)

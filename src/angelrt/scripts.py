@@ -97,24 +97,22 @@ SCRIPTS: Final = {
 }
 
 
-class QueueIndex:
-    """Numbers the queues that one call touches, and collects their keys."""
+class QueueIndex(dict[str, str]):
+    """Numbers the queues that one call touches, from 1 and as the argument that a number becomes, and collects their keys."""
 
     def __init__(self, keys: Keys, queues: Iterable[str] = ()) -> None:
         """Begin with some queues, or with none."""
+        super().__init__()
         self._keys = keys
-        self._index: dict[str, str] = {}
-        self.keys: list[str] = []
+        self.queue_keys: list[str] = []
         for queue in queues:
-            self(queue)
+            self[queue]
 
-    def __call__(self, queue: str) -> str:
-        """Return the number of a queue, from 1, as the argument that it becomes."""
-        found = self._index.get(queue)
-        if found is None:
-            found = self._index[queue] = str(len(self._index) + 1)
-            self.keys.extend(self._keys.queue(queue))
-        return found
+    def __missing__(self, queue: str) -> str:
+        """Give the next number to a queue that is touched for the first time."""
+        self.queue_keys.extend(self._keys.queue(queue))
+        self[queue] = number = str(len(self) + 1)
+        return number
 
 
 def as_eval(script: Script, command: Sequence[Any]) -> list[Any]:

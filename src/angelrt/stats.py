@@ -20,7 +20,7 @@ LOWEST_MS: Final = 1 / 16
 BUCKETS: Final = 128
 WORDS: Final = ("sent", "completed", "failed", "cancelled", "retried", "snoozed", "released", "lost", "expired", "poisoned")
 BOUNDS_MS: Final = tuple(LOWEST_MS * math.exp2(index / PER_OCTAVE) for index in range(1, BUCKETS))
-PICKUP_WORDS, RUN_WORDS = (tuple(f"{letter}{index}" for index in range(BUCKETS)) for letter in "pr")
+PICKUP_WORDS, RUN_WORDS = (tuple(f"\0{letter}{index}" for index in range(BUCKETS)) for letter in "pr")
 
 
 def bucket(milliseconds: float) -> int:
@@ -28,14 +28,9 @@ def bucket(milliseconds: float) -> int:
     return bisect_right(BOUNDS_MS, milliseconds)
 
 
-def pickup_word(milliseconds: float) -> str:
-    """Return the counter of a pickup latency, as it is written in a field name: `p17`."""
-    return PICKUP_WORDS[bisect_right(BOUNDS_MS, milliseconds)]
-
-
-def run_word(milliseconds: float) -> str:
-    """Return the counter of a run time, as it is written in a field name: `r17`."""
-    return RUN_WORDS[bisect_right(BOUNDS_MS, milliseconds)]
+def run_words(pickup_ms: float, run_ms: float) -> str:
+    """Return the words under which a run is counted by how late it began and how long it took: `NUL p17 NUL r3`."""
+    return PICKUP_WORDS[bisect_right(BOUNDS_MS, pickup_ms)] + RUN_WORDS[bisect_right(BOUNDS_MS, run_ms)]
 
 
 def bucket_ms(index: int) -> float:

@@ -66,7 +66,7 @@ class Delivery(NamedTuple):
     queue: str
     rank: bytes
     record: bytes
-    run: bytes
+    lease: bytes
 
 
 class Claimed(NamedTuple):
@@ -80,7 +80,10 @@ class Claimed(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """How one run ended; `code` is one of those in the header of settle.lua."""
+    """How one run ended; `code` is one of those in the header of settle.lua.
+
+    `counters` is what it counts under: `queue|actor`, and behind that the words of `stats.run_words` for a run that began.
+    """
 
     queue: str
     id: str
@@ -88,24 +91,16 @@ class Verdict(NamedTuple):
     code: str
     delay_ms: int
     payload: bytes
-    label: str
-    pickup_word: str
-    run_word: str
+    counters: str
     children: tuple[NewJob, ...] = ()
     gates: str = ""
 
     def told(self, queue: str) -> str:
-        """Return all but id, token and payload in one argument, the same for many runs: each argument costs both sides time."""
+        """Return all but id and payload in one argument, the same for many runs: each argument costs both sides time."""
         how = self.code
         if self.delay_ms or self.gates or self.children:
             how = f"{how} {self.delay_ms} {self.gates} {len(self.children)}"
-        words = f"\0{self.pickup_word}\0{self.run_word}" if self.run_word else ""
-        return f"{queue} {how}\0{self.label}{words}"
-
-    @property
-    def size_bytes(self) -> int:
-        """What the verdict weighs in a batch."""
-        return len(self.payload) + (sum(child.size_bytes for child in self.children) if self.children else 0) + 64
+        return f"{self.token} {queue} {how}\0{self.counters}"
 
 
 class Lease(NamedTuple):
@@ -189,7 +184,7 @@ class Store:
         limits = [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
         arguments: list[Any] = [self._now(), self._events_max, worker, *limits, len(verdicts), *runs, *children]
         script = scripts.SETTLE_WITH_CHILDREN if children else scripts.SETTLE
-        command = self._command(script, index.keys, arguments)
+        command = self._command(script, index.queue_keys, arguments)
         try:
             return cast("list[int]", await self._run(script, command, self._blob_commands(blobs), deadline_s=deadline_s))
         except RedisFull:
@@ -209,7 +204,7 @@ class Store:
             if len(payload) > blob_min_bytes and verdict.code != "n":
                 blobs += (f"{verdict.id}={verdict.token}", payload)
                 payload = b"\1"
-            runs += (verdict.id, verdict.token, payload, verdict.told(index(verdict.queue)))
+            runs += (verdict.id, payload, verdict.told(index[verdict.queue]))
             for child in verdict.children:
                 children.extend(_job_arguments(index, child))
                 if child.blob is not None:
@@ -232,7 +227,7 @@ class Store:
         def attempt() -> Awaitable[Any]:
             nonlocal resend
             arguments = [self._now(), self._events_max, worker, token, lease_ms, capacity, free, resend, actors, looked_ms]
-            command = self._command(scripts.CLAIM, index.keys, arguments)
+            command = self._command(scripts.CLAIM, index.queue_keys, arguments)
             before = [wake] if block and not resend else []
             resend = 1
             return self._once(link, scripts.CLAIM, command, before)
@@ -273,8 +268,8 @@ class Store:
         index = QueueIndex(self.keys)
         arguments: list[Any] = [self._now(), lease_ms]
         for lease in leases:
-            arguments += (index(lease.queue), lease.id, lease.token)
-        return self._command(scripts.RENEW, index.keys, arguments)
+            arguments += (index[lease.queue], lease.id, lease.token)
+        return self._command(scripts.RENEW, index.queue_keys, arguments)
 
     def beat_command(self, worker: str, info: bytes) -> list[Any]:
         """Return the command of `beat` without registration, for the lease thread."""
@@ -290,9 +285,9 @@ class Store:
         index = QueueIndex(self.keys)
         arguments: list[Any] = [self._now(), self._events_max]
         for job, failed_ms, void in failures:
-            arguments += (index(job.queue), job.id, failed_ms, job.when, job.record, void, job.flow)
+            arguments += (index[job.queue], job.id, failed_ms, job.when, job.record, void, job.flow)
         blobs = [part for job, *_ in failures if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
-        command = self._command(scripts.REPLAY, index.keys, arguments)
+        command = self._command(scripts.REPLAY, index.queue_keys, arguments)
         reply = await self._run(scripts.REPLAY, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S)
         return self._server_time(reply[0]), reply[1:]
 
@@ -421,7 +416,7 @@ class Store:
         for job in jobs:
             given += _job_arguments(index, job)
         blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
-        command = self._command(script, index.keys, given)
+        command = self._command(script, index.queue_keys, given)
         return self._run(script, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S, link=self._replicated)
 
     def _run(
@@ -466,12 +461,10 @@ class Store:
     def _claimed(self, reply: list[Any], queues: Sequence[str]) -> Claimed:
         now_ms = self._server_time(reply[0])
         parked = [name.decode(errors="replace") for name in reply[3]]
-        flat, names = reply[4:], list(queues)
-        deliveries = [
-            Delivery(job_id, names[index - 1], rank, record, run)
-            for job_id, index, rank, record, run in zip(flat[::5], flat[1::5], flat[2::5], flat[3::5], flat[4::5], strict=True)
-        ]
-        return Claimed(now_ms, float(reply[1]), reply[2], parked, deliveries)
+        named = map(["", *queues].__getitem__, reply[5::5])
+        rows = zip(reply[4::5], named, reply[6::5], reply[7::5], reply[8::5], strict=True)
+        # Not by the class, whose constructor is Python and would take as long as all else that is done here.
+        return Claimed(now_ms, float(reply[1]), reply[2], parked, list(map(partial(tuple.__new__, Delivery), rows)))
 
 
 def renewed(reply: list[Any]) -> tuple[list[str], list[str]]:
@@ -486,7 +479,7 @@ def _replaces(jobs: Iterable[NewJob]) -> bool:
 
 
 def _job_arguments(index: QueueIndex, job: NewJob) -> tuple[str, str, bytes]:
-    place = index(job.queue)
+    place = index[job.queue]
     if job.priority is not None or job.when or job.flow:
         place = f"{place} {'' if job.priority is None else job.priority} {job.when} {job.flow}"
     return place, job.id, job.record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
@@ -51,9 +52,10 @@ def read_run(stored: bytes) -> Run:
     return Run(token, worker, float(rank), int(deliveries), int(attempts), int(losses), float(started), flow, history)
 
 
-def read_lease(stored: bytes) -> tuple[str, int, str, str]:
-    """Return what a worker needs to know of a run that it was given: token, attempts, flow and history. For each job, so nothing more."""
-    token, _, _, _, attempts, _, _, flow, history = stored.decode().split(" ", 8)
+@lru_cache(maxsize=256)
+def read_lease(told: bytes) -> tuple[str, int, str, str]:
+    """Return token, attempts, flow and history of a lease, which is the same for most jobs of a claim."""
+    token, attempts, flow, history = told.decode().split(" ", 3)
     return token, int(attempts), flow, history
 
 

@@ -14,7 +14,7 @@ from angelrt.config import BLOB_MIN_BYTES, Keep
 from angelrt.job import write_record
 from angelrt.keys import Keys
 from angelrt.store import Lease, NewJob, Store, Verdict
-from angelrt.views import read_outcome, read_run
+from angelrt.views import read_lease, read_outcome
 from tests.properties import observed, steps
 from tests.properties.explained import Copy
 from tests.properties.guard import Guard
@@ -299,9 +299,8 @@ class Fleet:
     def _check_delivery(self, worker: str, token: str, delivery: Delivery) -> None:
         job = self.model.jobs[delivery.id.decode()]
         assert (delivery.record, delivery.queue, int(delivery.rank)) == (job.record, job.queue, self.model.strict_rank(job))
-        run = read_run(delivery.run)
-        assert (run.token, run.worker, run.rank, run.started_ms) == (token, worker, job.rank, job.started_ms)
-        assert (run.deliveries, run.attempts, run.losses, run.flow) == (job.deliveries, job.attempts, job.losses, job.flow)
+        told, attempts, flow, history = read_lease(delivery.lease)
+        assert (told, attempts, flow, observed.ended_runs(history)) == (token, job.attempts, job.flow, job.history)
         grant = Grant(worker, Lease(job.queue, delivery.id.decode(), token), f"{job.queue}|{job.actor}")
         if grant not in self.grants:
             self.grants.append(grant)
@@ -328,14 +327,14 @@ class Fleet:
             if worker in self.asked and self.asked[worker].token == grant.lease.token:
                 del self.asked[worker]  # it uses the token, so it has had the answer to its claim
             if draft.has_note:
-                verdicts.append(Verdict(*grant.lease, "n", 0, b"%d" % number, "", "", ""))
+                verdicts.append(Verdict(*grant.lease, "n", 0, b"%d" % number, ""))
             payload = (LONG if draft.is_long else SHORT) if draft.code in "cfgrd" else b""
             of_this = tuple(map(self._new_job, children)) if draft.code == "c" else ()
             children = [] if of_this else children
-            words = ("p3", "r7") if draft.has_begun and draft.code not in "gw" else ("", "")
+            counters = f"{grant.label}\0p3\0r7" if draft.has_begun and draft.code not in "gw" else grant.label
             if draft.code == "w":
                 payload = self._other_gates(grant.lease).encode()
-            verdicts.append(Verdict(*grant.lease, draft.code, draft.delay_ms, payload, grant.label, *words, of_this, draft.gates))
+            verdicts.append(Verdict(*grant.lease, draft.code, draft.delay_ms, payload, counters, of_this, draft.gates))
         self.batches.append((worker, verdicts))
         self._settle(worker, verdicts, fate)
 

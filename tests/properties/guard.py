@@ -168,7 +168,7 @@ def _counts(state: State, grant: Grant) -> bool:
 
 
 def _corrected(grant: Grant, verdict: Verdict) -> Grant:
-    if not verdict.run_word:
+    if "\0" not in verdict.counters:
         return grant._replace(tokens=0)
     used = verdict.gates.strip("uh")
     return grant._replace(tokens=int(used)) if used and grant.has_cost else grant

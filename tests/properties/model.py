@@ -189,7 +189,7 @@ class Model(Moves):
 
     def _apply(self, verdict: Verdict) -> str:
         """Carry out a verdict on a valid run; answer how the job ended, '' when it goes on."""
-        job, code, has_begun = self.jobs[verdict.id], verdict.code, bool(verdict.run_word)
+        job, code, has_begun = self.jobs[verdict.id], verdict.code, "\0" in verdict.counters
         if code == "n":
             job.note = verdict.payload
             return ""
@@ -222,8 +222,8 @@ class Model(Moves):
         return ""
 
     def _count(self, verdict: Verdict, code: str) -> None:
-        words = [WORDS[code], *([verdict.pickup_word, verdict.run_word] if verdict.run_word else [])]
-        self.counts.update(f"{verdict.label}|{word}" for word in words)
+        label, *words = verdict.counters.split("\0")
+        self.counts.update(f"{label}|{word}" for word in (WORDS[code], *words))
 
     def _forget(self, place: str, most: int) -> None:
         """Forget the oldest that are beyond the retention, at most so many, and none that is younger than the floor."""

@@ -175,7 +175,7 @@ def _seen_job(state: State, job_id: str, places: list[str]) -> Seen:
     rank = score if place.startswith(("ready", "lane")) else run.rank if run else DEFAULT_PRIORITY * PRIORITY_STEP
     token = run.token if run and not run.token.startswith("!") else ""
     counters = (run.deliveries, run.attempts, run.losses, run.started_ms, run.flow) if run else (0, 0, 0, 0, NOTHING)
-    shown = (run.worker if run else "-", *counters, _history(run.history) if run else ())
+    shown = (run.worker if run else "-", *counters, ended_runs(run.history) if run else ())
     if place.startswith("lane"):
         place += f":{next(waiter.lane for waiter in state.queues[places[0][5:]].lanes if waiter.id == job_id)}"
     return Seen(record, blob, place, score, int(rank // PRIORITY_STEP), token, shown, _outcome(state, job_id), note)
@@ -192,7 +192,8 @@ def _score(state: State, job_id: str, place: str) -> float:
     return scores[job_id]
 
 
-def _history(history: str) -> tuple[Ended, ...]:
+def ended_runs(history: str) -> tuple[Ended, ...]:
+    """Return the runs of a stored history."""
     runs = [entry.split(",") for entry in history.split(";") if entry]
     return tuple(Ended(how, int(started), int(ended), worker) for how, started, ended, worker in runs)
 
@@ -205,4 +206,4 @@ def _outcome(state: State, job_id: str) -> Outcome | None:
     if payload == APART:
         payload = state.blobs.get(f"{job_id}={run.token}", b"")
     counters = (run.deliveries, run.attempts, run.losses, int(run.started_ms))
-    return Outcome(run.token.strip("!"), run.worker, *counters, run.flow, _history(run.history), payload)
+    return Outcome(run.token.strip("!"), run.worker, *counters, run.flow, ended_runs(run.history), payload)

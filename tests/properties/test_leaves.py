@@ -102,7 +102,7 @@ def test_a_quantile_of_several_hours_is_off_by_less_than_a_tenth(hours: list[lis
 
 def _counters(hour: list[float]) -> dict[bytes, bytes]:
     """Return the counters of one hour as the scripts write them."""
-    pickups = [f"q|a|{stats.pickup_word(ms)}".encode() for ms in hour]
+    pickups = [f"q|a|p{stats.bucket(ms)}".encode() for ms in hour]
     return {field: b"%d" % pickups.count(field) for field in pickups}
 
 

@@ -177,7 +177,7 @@ def verdict(
     gates: str = "",
 ) -> Verdict:
     """Return the verdict on a run of actor `a`."""
-    return Verdict(queue, job_id, under, code, delay_ms, payload, f"{queue}|a", *words, tuple(children), gates)
+    return Verdict(queue, job_id, under, code, delay_ms, payload, "\0".join((f"{queue}|a", *filter(None, words))), tuple(children), gates)
 
 
 def ids(claimed: Claimed) -> list[str]:

@@ -25,7 +25,7 @@ async def test_job_is_leased_held_and_has_a_token(part: Partition) -> None:
     await part.send("j1")
     claimed = await part.claim()
     run = b"t1 w1 %d 1 1 0 %d - " % (rank(5, START_MS), START_MS)
-    assert claimed.deliveries == [(b"j1", "q", b"%d" % rank(5, START_MS), b"a\0none\0{}", run)]
+    assert claimed.deliveries == [(b"j1", "q", b"%d" % rank(5, START_MS), b"a\0none\0{}", b"t1 1 - ")]
     state = await part.state()
     assert state.runs == {"j1": run}
     assert state.held == {("w1", "j1")}
@@ -164,7 +164,7 @@ async def test_resent_claim_gets_what_its_token_holds(part: Partition) -> None:
     assert ids(claimed) == ["j1", "j2"]
     state = await part.state()
     assert [state.run(name).deliveries for name in ("j1", "j2")] == [1, 1]
-    assert [delivery.run.decode() for delivery in claimed.deliveries] == [state.runs[name].decode() for name in ("j1", "j2")]
+    assert [delivery.lease for delivery in claimed.deliveries] == [b"t1 1 - "] * 2
     assert [delivery.record for delivery in claimed.deliveries] == [b"a\0none\0{}"] * 2
 
 

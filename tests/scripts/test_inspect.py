@@ -42,9 +42,10 @@ async def test_delayed_job(part: Partition) -> None:
 
 async def test_leased_job_with_its_note(part: Partition) -> None:
     await part.send("j1")
-    claimed = await part.claim()
+    await part.claim()
     await part.settle(verdict("j1", "n", b"half"))
-    run = claimed.deliveries[0].run
+    run = (await part.state()).runs["j1"]
+    assert run.startswith(b"t1 ")
     assert await inspect(part, "j1") == [Placed("j1", "leased", "q", START_MS + LEASE_MS, RECORD, run, b"", b"half")]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from angelrt import scripts
 from angelrt.errors import RedisRefused
-from angelrt.views import read_outcome, read_run
+from angelrt.views import read_lease, read_outcome
 from tests.scripts.faults import LOST_ANSWER, breakable
 from tests.scripts.partition import START_MS, ids, job, rank, verdict
 from tests.state import breaches
@@ -92,7 +92,7 @@ async def test_attempts_begin_at_zero_and_history_goes_on(part: Partition) -> No
     assert run.history == f"f,{now},{now},w2;r,{START_MS:.0f},{START_MS:.0f},w1"
     part.now_ms += 300
     [delivery] = (await part.claim()).deliveries
-    assert read_run(delivery.run).attempts == 1
+    assert read_lease(delivery.lease)[1] == 1
 
 
 async def test_priority_is_kept(part: Partition) -> None:

@@ -7,12 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from angelrt.views import deaths_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from angelrt.views import Run
     from tests.simulation.ledger import Fault, Lease
     from tests.simulation.loop import Process
 
@@ -55,12 +52,12 @@ class Deaths:
 
     # -- what a lease makes of the loss of the last one --------------------------------------------------------------------------------
 
-    def check_lease(self, job_id: str, lease: Lease, last: Lease | None, run: Run) -> None:
+    def check_lease(self, job_id: str, lease: Lease, last: Lease | None, history: str) -> None:
         """A death is counted and uses up no attempt; a worker that has beaten since did not die; a verdict of the job's own clears it."""
-        told = deaths_of(run.flow), run.attempts
-        expected = (0, 1) if last is None else self._after(last, run.history)
+        told = lease.deaths, lease.attempts
+        expected = (0, 1) if last is None else self._after(last, history)
         if told != expected:
-            self.problem(f"job {job_id} under {lease.token}: (deaths, attempts) are {told} instead of {expected}, after {run.history}")
+            self.problem(f"job {job_id} under {lease.token}: (deaths, attempts) are {told} instead of {expected}, after {history}")
 
     def _after(self, last: Lease, history: str) -> tuple[int, int]:
         match history[0] if last.verdict in ("", "x") else last.verdict:  # a worker that leaves names what it has lost before, too

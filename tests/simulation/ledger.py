@@ -10,16 +10,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from angelrt.views import deaths_of, read_run
+from angelrt.views import deaths_of, read_lease
 from tests.simulation.deaths import Deaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from angelrt.views import Run
     from tests.simulation.loop import Process
 
-RUN_FIELDS: Final = 4
+RUN_FIELDS: Final = 3
 REPLY_HEAD: Final = 4
 JOB_FIELDS: Final = 3
 ENDS: Final = "cfgk"
@@ -121,11 +120,13 @@ class Ledger:
         if worker in self.deaths.beats:
             self.deaths.beats[worker] = float(reply[0])  # who claims is alive
         for job_id, stored in zip(*(iter(reply[REPLY_HEAD + first :: 5]) for first in (0, 4)), strict=True):
-            run = read_run(stored)
-            gates = tuple(item[1:] for item in run.flow.split(",") if item[0] == "c")
+            told, attempts, flow, history = read_lease(stored)
+            if told != token:
+                self.problem(f"job {job_id.decode()}: the claim {token} is answered with a lease under {told}")
+            gates = tuple(item[1:] for item in flow.split(",") if item[0] == "c")
             until_ms = math.floor(now_ms + self.lease_ms)
-            lease = Lease(token, worker, gates, self.now_s(), self.lease_ms / 1000, until_ms, deaths_of(run.flow), run.attempts)
-            self._lease(job_id.decode(), lease, run)
+            lease = Lease(token, worker, gates, self.now_s(), self.lease_ms / 1000, until_ms, deaths_of(flow), attempts)
+            self._lease(job_id.decode(), lease, history)
         self._check_repeated(token, worker, {job_id.decode() for job_id in reply[REPLY_HEAD::5]})
         if len(reply) > REPLY_HEAD and not self._is_overtaken(worker):
             last = {job_id: leases[-1] for job_id, leases in self.leases.items()}
@@ -146,7 +147,7 @@ class Ledger:
         process = self.processes.get(worker)
         return any(fault.process is process and "request late" in fault.name for fault in self.faults)
 
-    def _lease(self, job_id: str, lease: Lease, run: Run) -> None:
+    def _lease(self, job_id: str, lease: Lease, history: str) -> None:
         earlier = self.leases.setdefault(job_id, [])
         last = earlier[-1] if earlier else None
         if last is not None and last.token == lease.token:
@@ -159,7 +160,7 @@ class Ledger:
             self.problem(f"job {job_id} is leased after it has ended")
         if last is not None and not last.verdict:
             self._account_for(job_id, last)
-        self.deaths.check_lease(job_id, lease, last, run)
+        self.deaths.check_lease(job_id, lease, last, history)
         earlier.append(lease)
         for gate in lease.gates:
             held = sum(gate in one.gates and one.is_valid(self.now_ms()) for leases in self.leases.values() for one in leases[-1:])
@@ -195,8 +196,8 @@ class Ledger:
     def _read_settle(self, _: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
         after = RUN_FIELDS * len(reply)
         for at, code in zip(range(0, after, RUN_FIELDS), reply, strict=True):
-            job_id, token, _, told = rest[at : at + 4]
-            how = told.partition("\0")[0].partition(" ")[2]
+            job_id, _, told = rest[at : at + RUN_FIELDS]
+            token, _, how = told.partition("\0")[0].split(" ", 2)
             verdict, _, gates, children = how.split(" ") if " " in how else (how, "0", "", "0")
             names = rest[after + 1 : after + int(children) * JOB_FIELDS : JOB_FIELDS]
             after += int(children) * JOB_FIELDS

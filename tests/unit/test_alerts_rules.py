@@ -10,7 +10,7 @@ import pytest
 from angelrt import ConfigError, InvalidOptions, Runtime
 from angelrt.alerts import AlertRule, BacklogAge, FailureRate, LogSink, NoWorker, PickupP99, QuotaUsed, Reading, check_rules
 from angelrt.alerts_look import Look
-from angelrt.stats import pickup_word
+from angelrt.stats import bucket
 from tests.scripts.gated import KEYED, LATEST_MS, RATED, SLICE_MS, WINDOW_MS, declare, gate, held, rate, rated, set_limit
 from tests.scripts.partition import job, verdict
 
@@ -35,7 +35,7 @@ async def end(part: Partition, outcomes: str, *, queue: str = "q", pickup_ms: fl
     names = [f"{queue}-{part.now_ms}-{n}" for n in range(len(outcomes))]
     await part.send(*(job(name, queue=queue) for name in names))
     await part.claim(under="t1", queues=(queue,))
-    words = (pickup_word(pickup_ms), "r7")
+    words = (f"p{bucket(pickup_ms)}", "r7")
     payload = orjson.dumps({"type": "ValueError", "message": "no"})
     await part.settle(*(verdict(name, code, payload, queue=queue, words=words) for name, code in zip(names, outcomes, strict=True)))
 

@@ -21,9 +21,8 @@ from angelrt.stats import (
     bucket,
     bucket_ms,
     figures,
-    pickup_word,
     quantile_ms,
-    run_word,
+    run_words,
     total,
 )
 
@@ -86,7 +85,7 @@ def test_the_buckets_reach_from_a_sixteenth_of_a_millisecond_to_days() -> None:
 
 @pytest.mark.parametrize("milliseconds", [0.0, 1.0, 250.0, 1e9])
 def test_a_worker_counts_under_the_words_that_the_figures_read(milliseconds: float) -> None:
-    counts = Counter([pickup_word(milliseconds), run_word(2 * milliseconds)])
+    counts = Counter(run_words(milliseconds, 2 * milliseconds).split("\0")[1:])
     found = figures("photos", "thumbnail", counts)
     assert found.pickup_p50_ms == bucket_ms(bucket(milliseconds))
     assert found.run_p50_ms == bucket_ms(bucket(2 * milliseconds))

@@ -18,7 +18,7 @@ repeat
   local is_plain, earliest, granted, live, reply, lines, knows = true, math.huge, 0, nil, { '', '', 0, {} }, {}, {}
   local deadline = math.floor(now + tonumber(ARGV[5])) .. '' -- as text, like all that is written for each job
   local run_head, run_tail = ARGV[4] .. ' ' .. worker .. ' ', ' 1 1 0 ' .. math.floor(now) .. ' - '
-  local held_head = worker .. '\0'
+  local lease, held_head = ARGV[4] .. ' 1 - ', worker .. '\0'
 
   for before = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do
     is_plain = call('EXISTS', CONTROL, KEYS[before + EXPIRES], KEYS[before + OPENS], KEYS[before + TURNS]) == 0
@@ -43,11 +43,10 @@ repeat
         local actor = record and actor_of(record)
         if actor and knows[actor] == nil then knows[actor] = string.find(actors, '\0' .. actor .. '\0', 1, true) ~= nil end
         is_plain = is_plain and knows[actor or ''] and #rank >= 16
-        local run = run_head .. rank .. run_tail
         push(line.leased, deadline, id)
-        push(line.runs, id, run)
+        push(line.runs, id, run_head .. rank .. run_tail)
         push(line.held, '0', held_head .. id)
-        reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = id, (before - OWN_KEYS) / QUEUE_KEYS + 1, rank, record, run
+        reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = id, (before - OWN_KEYS) / QUEUE_KEYS + 1, rank, record, lease
         granted = granted + 1
       end
     end

@@ -1,5 +1,5 @@
 -- The short way of settle, and what both ways need: where the runs stand, to count them, and to forget ended jobs.
-local FIRST, FIELDS = 11, 4
+local FIRST, FIELDS = 11, 3
 local SWEEP_MAX = 200
 local FLOOR_MS = 60000 -- an id younger than this is never forgotten, so that a repeated send still finds it
 
@@ -43,10 +43,10 @@ local function trim(rule, now, most)
   call('ZREMRANGEBYRANK', rule.key, 0, #old - 1)
 end
 
--- What is told of a run: the number of its queue, how it ended, and what is counted.
+-- What is told of a run: its token, the number of its queue, how it ended, and what is counted.
 local function read_told(told)
-  local q, how, counters = string.match(told, '^(%d+) (%Z*)%z(.*)$')
-  return tonumber(q), how, counters
+  local token, q, how, counters = string.match(told, '^(%S*) (%d+) (%Z*)%z(.*)$')
+  return token, tonumber(q), how, counters
 end
 
 -- Many runs have the same counters, so they are told apart once: a label, and the words of runs that have begun.
@@ -65,13 +65,14 @@ end
 repeat
   local now, worker, runs_count = clock(ARGV[1]), ARGV[3], tonumber(ARGV[10])
   local is_plain, ids, is_new = runs_count > 0, {}, {}
-  local queue_of, counters_of, times_of = {}, {}, {} -- by what is told, which is the same of many runs
+  local token_of, queue_of, counters_of, times_of = {}, {}, {}, {} -- by what is told, which is the same of many runs
   for i = 1, runs_count do
     local at = FIRST + (i - 1) * FIELDS
-    local id, told = ARGV[at], ARGV[at + 3]
+    local id, told = ARGV[at], ARGV[at + 2]
     if not times_of[told] then
-      local q, how, counters = read_told(told)
-      is_plain, queue_of[told], counters_of[told], times_of[told] = is_plain and how == 'c', q, counters, 0
+      local token, q, how, counters = read_told(told)
+      is_plain, token_of[told], queue_of[told] = is_plain and how == 'c', token, q
+      counters_of[told], times_of[told] = counters, 0
     end
     is_plain, times_of[told] = is_plain and not is_new[id], times_of[told] + 1
     is_new[id], ids[i] = true, id
@@ -82,7 +83,8 @@ repeat
   local stamp, held_head = integer(now), worker .. '\0'
   for i, run in ipairs(call('HMGET', RUNS, unpack(ids))) do
     local at, id = FIRST + (i - 1) * FIELDS, ids[i]
-    local token, q = ARGV[at + 1], queue_of[ARGV[at + 3]]
+    local told = ARGV[at + 2]
+    local token, q = token_of[told], queue_of[told]
     if not run or string.sub(run, 1, #token + 1) ~= token .. ' ' or string.sub(run, -3) ~= ' - ' or
       not string.find(run, ' 1 1 0 ', 1, true) then
       is_plain = false
@@ -92,7 +94,7 @@ repeat
     leased[q] = leased[q] or {}
     leased[q][#leased[q] + 1] = id
     held[i] = held_head .. id
-    push(results, id, run .. '\0' .. ARGV[at + 2])
+    push(results, id, run .. '\0' .. ARGV[at + 1])
     push(ended, stamp, id)
   end
   if not is_plain then break end

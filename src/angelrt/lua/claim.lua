@@ -3,7 +3,8 @@
 -- ARGV      now_ms events_max worker token lease_ms capacity free resend actors looked_ms
 --           (looked_ms: now_ms of this worker's last claim, 0 for its first)
 -- RETURNS   now_ms, next_due_ms or -1, again (1: more is claimable; 2: suspects wait, take no more until you hold nothing), the names of
---           missing actors met here, then per job: id queue rank record run
+--           missing actors met here, then per job: id queue rank record lease
+--           (lease: `token attempts flow history` of the run, which is all that a worker needs of it)
 -- INVARIANT a token, an entry in held and an entry in leased exist together, and so do those in holders; a call repeated with its token
 --           and resend = 1 leases nothing twice
 local now, events_max, worker, token, lease_ms = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -27,11 +28,11 @@ local function is_own(run)
   return resend and run and string.sub(run, 1, #token + 1) == token .. ' '
 end
 
-local function grant(index, id, rank, record, run)
+local function grant(index, id, rank, record, lease)
   if has_granted[id] then return end
   has_granted[id] = true
   local n = REPLY_HEAD + granted_count * JOB_FIELDS
-  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = id, index, rank, record, run
+  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = id, index, rank, record, lease
   granted_count = granted_count + 1
 end
 
@@ -39,16 +40,25 @@ local function first_run(rank, flow)
   return run_head .. rank .. first_run_tail .. flow .. ' '
 end
 
+local function first_lease(flow)
+  return token .. ' 1 ' .. flow .. ' '
+end
+
+local function lease_of(stored)
+  local run = parse_run(stored)
+  return run.token .. ' ' .. run.attempts .. ' ' .. run.flow .. ' ' .. run.history
+end
+
 -- The rank as a worker reads it. Where priorities age, ranks are low: they have no more digits than a step of priority.
 local function told_rank(index, rank, run)
   return #rank > 15 and rank or turns().strict_rank(queues[index], rank, flow_of(run))
 end
 
-local function lease(index, id, rank, record, run, leased_run, change)
+local function lease(index, id, rank, record, run, leased_run, told, change)
   push(change.leased, deadline, id)
   push(change.runs, id, leased_run)
   push(change.held, '0', held_head .. id)
-  grant(index, id, told_rank(index, rank, run), record, leased_run)
+  grant(index, id, told_rank(index, rank, run), record, told)
 end
 
 -- Made when the first job comes that may have to wait, and when lanes are open or tenants take turns.
@@ -63,7 +73,7 @@ local function goes_through(index, id, rank, record, run, change)
     if not is_new or granted_count >= free or not facts_of(flow).has_only_gates then return false end
     if not gates().pass(id, flow, now, change.holders) then return false end
   end
-  lease(index, id, rank, record, run, first_run(rank, flow), change)
+  lease(index, id, rank, record, run, first_run(rank, flow), first_lease(flow), change)
   return true
 end
 
@@ -252,8 +262,10 @@ held = lazily(function()
         if not enter(queue, candidate, run, flow, facts, change) then return true end
       end
     end
-    local leased_run = (not run or is_new) and first_run(candidate.rank, flow) or next_run(run, candidate.rank)
-    lease(index, candidate.id, candidate.rank, record, run, leased_run, change)
+    local is_first = not run or is_new
+    local leased_run = is_first and first_run(candidate.rank, flow) or next_run(run, candidate.rank)
+    local told = is_first and first_lease(flow) or lease_of(leased_run)
+    lease(index, candidate.id, candidate.rank, record, run, leased_run, told, change)
     return true
   end
 
@@ -386,7 +398,7 @@ local function take_up_all()
     end
     if is_own(run) then
       local rank = integer(parse_run(run).rank)
-      grant(index, id, told_rank(index, rank, run), record, run)
+      grant(index, id, told_rank(index, rank, run), record, lease_of(run))
       has_suspects = has_suspects or suspects().is_one(flow_of(run))
       moves().remove_waiting(queue, id, record, run)
       turns().release_unique(id, flow_of(run), 's')

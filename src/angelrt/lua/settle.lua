@@ -1,10 +1,10 @@
 -- Write the verdict of each run whose token is still valid, and all its effects: result, counters, children, gates, waiters' news.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
 -- ARGV      now_ms events_max worker completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
---           | per run: id token payload told
---             (told: `queue how NUL counters`; how: a verdict, or `verdict delay_ms gates children`; verdicts: c completed, f failed, g failed without this delivery having
---             run, k cancelled, r retry, s snooze, x handed back, d its process died: retry, w handed back with the flow in payload, n note;
---             gates: uTOKENS were used, h hold them for delay_ms, p failed since it killed its process; counters: a label, or
+--           | per run: id payload told
+--             (told: `token queue how NUL counters`; how: a verdict, or `verdict delay_ms gates children`; verdicts: c completed, f failed,
+--             g failed without this delivery having run, k cancelled, r retry, s snooze, x handed back, d its process died: retry,
+--             w handed back with the flow in payload, n note; gates: uTOKENS were used, h hold them for delay_ms, p failed since it killed its process; counters: a label, or
 --             `label NUL pickup_word NUL run_word` of a run that has begun)
 --           | per child: place id record
 -- RETURNS   per run: 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed;
@@ -146,8 +146,8 @@ end
 local children_first, accepted_children = FIRST + runs_count * FIELDS, {}
 for i, id in ipairs(ids) do
   local at = FIRST + (i - 1) * FIELDS
-  local token, payload = ARGV[at + 1], ARGV[at + 2]
-  local q, how, counters = read_told(ARGV[at + 3])
+  local payload = ARGV[at + 1]
+  local token, q, how, counters = read_told(ARGV[at + 2])
   local verdict, delay_ms, gates_note, children = read_how(how)
   local has_begun = string.find(counters, '\0', 1, true) ~= nil
   local children_last = children_first + children * NEW_JOB_FIELDS - 1

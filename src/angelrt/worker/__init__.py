@@ -267,12 +267,12 @@ class Worker:
 
     def _refuse(self, delivery: Delivery, error: Exception) -> None:
         """Fail a job whose record cannot be read, so that no worker meets it again; a person may look at it among the dead letters."""
-        job_id, queue, token = delivery.id.decode(), delivery.queue, delivery.run.partition(b" ")[0].decode()
+        job_id, queue, token = delivery.id.decode(), delivery.queue, delivery.lease.partition(b" ")[0].decode()
         actor = shown_record(delivery.record).actor
         log.error("%s: the record of job %s cannot be read, so it fails", actor, job_id, exc_info=error)
         reason = InvalidArguments(f"the stored record of the job cannot be read: {describe(error)}")
         payload = failure_json(actor, reason)
-        self._settle.put(Verdict(queue, job_id, token, "g", 0, payload, f"{queue}|{actor}", "", ""))
+        self._settle.put(Verdict(queue, job_id, token, "g", 0, payload, f"{queue}|{actor}"))
 
     def _gates_of(self, run: Run) -> list[str]:
         """Return the gates of a run; none without a further look where its flow names every rule. Raises what a send would raise."""

@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
     payload: bytes
     buffered: list[tuple[str, bytes, Any]]
-    lines: list[str]
+    lines: tuple[str, ...]
     done: float | None
     message: str
     tokens_used: int | None

@@ -99,20 +99,19 @@ class Runner:
 
     def start_queued(self) -> None:
         """Start what waits, as far as slots are free: each run as a task of its own, in a fresh copy of the base context."""
-        if self._starts:
-            return  # called by a run that has ended in its first step: the loop that started it goes on
         running = self._running
         self._starts = True
         try:
-            while running.queued and running.free > 0:
+            while running.queued and len(running.slots) < running.concurrency:
                 run = running.queued.popleft()
                 if run.why_cancelled:
                     self._conclude(run, self._verdict_of(run, asyncio.CancelledError()))
                 else:
                     running.slots.add(run)
-                    run.task = begin(self._execute(run), self._loop, self._base.copy())
+                    run.task = begin(self._execute(run), loop=self._loop, context=self._base.copy())
         finally:
             self._starts = False
+        running.look_for_room()
         if running.queued and self._queue_alarm is None:
             self._queue_alarm = self._loop.call_later(QUEUED_MAX_S, self._check_queue)
 
@@ -151,12 +150,15 @@ class Runner:
     async def _execute(self, run: Run) -> None:
         run.task = asyncio.current_task()  # whoever began it does not have it yet
         context = run.context = Context(CurrentJob(run.id, run.actor.name, run.queue), run.attempt, self._state, on_note=self._noted)
+        enter(context)
         try:
-            enter(context)
-            verdict = await self._judged(run, context)
-        except Exception as error:
-            log.exception("%s: job %s could not be judged", run.actor.name, run.id)
-            verdict = self._verdict(run, "f", payload=failure_json(run.actor.name, error))
+            if run.why_cancelled or run.deaths or run.attempt > run.attempts_max:
+                _check_may_begin(run)
+            payload = await self._called(run, context)
+            children = tuple(map(self._new_job, context.buffered)) if context.buffered else ()
+            verdict: Verdict | None = self._verdict(run, "c", payload=payload, children=children)
+        except BaseException as error:  # noqa: BLE001 - an actor may raise anything; the worker must outlive it
+            verdict = self._judged(run, error)
         finally:
             self._ended(run)
         if context.done is not None or context.lines:
@@ -171,22 +173,13 @@ class Runner:
         else:
             self._put(verdict)
 
-    async def _judged(self, run: Run, context: Context[Any]) -> Verdict | None:
-        """Return the verdict of a run; None when its lease is lost, since then nothing may be written."""
-        if run.why_cancelled:
-            return self._verdict_of(run, asyncio.CancelledError())
-        if run.deaths >= DEATHS_MAX:
-            return self._given_up(run, Poison(f"its process died {run.deaths} times while it ran, the last times alone"), "p")
-        # A death uses up no attempt; but what may run once only is not begun a second time.
-        if run.attempt > run.attempts_max or (run.deaths and run.attempts_max == 1):
-            lost = f"its worker was lost in its last run, and its {run.attempts_max} attempts are used up"
-            return self._given_up(run, WorkerLost(lost))
+    def _judged(self, run: Run, error: BaseException) -> Verdict | None:
+        """Return the verdict of a run that raised; None when its lease is lost, since then nothing may be written."""
         try:
-            payload = await self._called(run, context)
-            children = tuple(map(self._new_job, context.buffered)) if context.buffered else ()
-        except BaseException as error:  # noqa: BLE001 - an actor may raise anything; the worker must outlive it
             return self._verdict_of(run, error)
-        return self._verdict(run, "c", payload=payload, children=children)
+        except Exception as second:
+            log.exception("%s: job %s could not be judged", run.actor.name, run.id)
+            return self._verdict(run, "f", payload=failure_json(run.actor.name, second))
 
     async def _called(self, run: Run, context: Context[Any]) -> bytes:
         """Wait for a thread or process where the actor needs one, then decode, call and encode; from here the run's timeout counts."""
@@ -200,25 +193,26 @@ class Runner:
             self._begun(run)
             if self._tracing is not None:
                 run.span = self._tracing.begun(run)
+            signature = run.actor.signature
+            arguments = {} if kind == "process" else signature.decode(run.arguments)
             if self._middleware:
-                result = await through(self._middleware, context, self._call_of(run, context))
+                result = await through(self._middleware, context, partial(self._call, run, context, arguments))
             elif kind == "process":
                 return await self._in_process(run, context)
             else:
-                result = await self._call_of(run, context)()
-            signature = run.actor.signature
+                result = await self._call(run, context, arguments)
             return NOTHING if result is None and signature.may_return_none else signature.result.encode(result)
         finally:
             if place is not None and not run.hangs:
                 place.release()
 
-    def _call_of(self, run: Run, context: Context[Any]) -> Callable[[], Awaitable[Any]]:
-        if run.actor.definition.kind == "process":
-            return partial(self._value_from_process, run, context)
-        arguments = run.actor.signature.decode(run.arguments)
-        if run.actor.definition.kind == "thread":
-            return partial(self._in_thread, run, arguments)
-        return partial(run.actor.function, **arguments)
+    def _call(self, run: Run, context: Context[Any], arguments: dict[str, Any]) -> Awaitable[Any]:
+        kind = run.actor.definition.kind
+        if kind == "process":
+            return self._value_from_process(run, context)
+        if kind == "thread":
+            return self._in_thread(run, arguments)
+        return run.actor.function(**arguments)  # type: ignore[no-any-return]
 
     async def _in_thread(self, run: Run, arguments: dict[str, Any]) -> Any:
         """Call in a thread. A thread cannot be killed: at the timeout the verdict is written, and thread and slot stay occupied."""
@@ -237,7 +231,8 @@ class Runner:
 
     def _ended(self, run: Run) -> None:
         self._running.end(run)
-        self.start_queued()
+        if not self._starts:  # else it has ended in its first step, and the loop that started it goes on
+            self.start_queued()
 
     def _thread_ended(self, occupied: Run) -> None:
         self._places["thread"].release()
@@ -248,8 +243,8 @@ class Runner:
         identity = (run.id, run.queue, run.attempt, context.deadline_ms)
         trace = None if self._tracing is None else self._tracing.for_process()
         answer = await self._processes.call(run.actor, run.arguments, identity, trace)
-        context.buffered.extend(map(self._rebuild, answer.buffered))
-        context.lines.extend(answer.lines)
+        context.buffered += tuple(map(self._rebuild, answer.buffered))
+        context.lines += answer.lines
         context.done, context.message, context.tokens_used = answer.done, answer.message, answer.tokens_used
         return answer.payload
 
@@ -281,6 +276,8 @@ class Runner:
             error = Timeout(f"ran longer than {run.timeout_s:g} s")
         if isinstance(error, Snooze):
             return self._verdict(run, "s", delay_s=error.delay_s)
+        if isinstance(error, Poison | WorkerLost):
+            return self._given_up(run, error)
         has_died = isinstance(error, ProcessDied)
         is_poison = has_died and run.process_deaths + 1 >= DEATHS_MAX
         if is_poison:
@@ -300,28 +297,40 @@ class Runner:
             return verdict._replace(gates="p")
         return verdict._replace(gates=verdict.gates + "h") if isinstance(error, Retry) and error.gate else verdict
 
-    def _given_up(self, run: Run, reason: Exception, gates: str = "") -> Verdict:
+    def _given_up(self, run: Run, reason: Poison | WorkerLost) -> Verdict:
         log.error("%s: job %s failed: %s", run.actor.name, run.id, reason, extra={"job_id": run.id, "actor": run.actor.name})
-        return self._verdict(run, "g", payload=failure_json(run.actor.name, reason))._replace(gates=gates)
+        verdict = self._verdict(run, "g", payload=failure_json(run.actor.name, reason.with_traceback(None)))
+        return verdict._replace(gates="p") if isinstance(reason, Poison) else verdict
 
     def _verdict(self, run: Run, code: str, *, delay_s: float = 0, payload: bytes = b"", children: tuple[NewJob, ...] = ()) -> Verdict:
-        pickup = took = gates = ""
+        counters, gates = f"{run.queue}|{run.actor.name}", ""
         if run.begun:
             elapsed_ms = (time.monotonic() - run.started_s) * 1000
             self._running.busy_ms += elapsed_ms
-            pickup, took = stats.pickup_word(run.started_ms - run.ready_ms), stats.run_word(elapsed_ms)
+            counters += stats.run_words(run.started_ms - run.ready_ms, elapsed_ms)
         if run.context is not None and run.context.tokens_used is not None:
             gates = f"u{run.context.tokens_used}"
         self._running.processed += code in "cfg"
-        delay_ms = math.ceil(delay_s * 1000)
-        label = f"{run.queue}|{run.actor.name}"
-        return Verdict(run.queue, run.id, run.token, code, delay_ms, payload, label, pickup, took, children, gates)
+        return Verdict(run.queue, run.id, run.token, code, math.ceil(delay_s * 1000), payload, counters, children, gates)
+
+
+def _check_may_begin(run: Run) -> None:
+    """Raise what keeps a run from being begun: CancelledError, Poison, WorkerLost."""
+    if run.why_cancelled:
+        raise asyncio.CancelledError
+    if run.deaths >= DEATHS_MAX:
+        message = f"its process died {run.deaths} times while it ran, the last times alone"
+        raise Poison(message)
+    # A death uses up no attempt; but what may run once only is not begun a second time.
+    if run.attempt > run.attempts_max or (run.deaths and run.attempts_max == 1):
+        message = f"its worker was lost in its last run, and its {run.attempts_max} attempts are used up"
+        raise WorkerLost(message)
 
 
 def note(run: Run, context: Context[Any]) -> Verdict:
     """Return the note of what a run said of itself so far."""
     payload = orjson.dumps({"done": context.done, "message": context.message, "log": context.lines})
-    return Verdict(run.queue, run.id, run.token, "n", 0, payload, "", "", "")
+    return Verdict(run.queue, run.id, run.token, "n", 0, payload, "")
 
 
 def _in_variables(variables: contextvars.Context, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -131,18 +131,23 @@ class Running:
 
     def lease(self, run: Run) -> None:
         """Take a lease; an older run of the same job, which has lost its own then, is told to stop."""
+        if not self.leases:
+            self._idle.clear()
         older = self.leases.get(run.id)
         if older is not None:
             older.cancel("lost")
             self._apart -= older.is_suspect
         self.leases[run.id] = run
-        self._apart += run.is_suspect
-        self._idle.clear()
+        if run.deaths:
+            self._apart += run.is_suspect
 
     def end(self, run: Run) -> None:
         """Free the slot; the lease stays until `settled`."""
         self.slots.discard(run)
         self._ended += 1
+
+    def look_for_room(self) -> None:
+        """Wake who waits for room, if there is some."""
         if self.free > 0:
             self._room.set()
 
@@ -151,7 +156,8 @@ class Running:
         run = self.leases.get(job_id)
         if run is not None and run.token == token:
             del self.leases[job_id]
-            self._apart -= run.is_suspect
+            if run.deaths:
+                self._apart -= run.is_suspect
             if not self.leases:
                 self._makes_room = False
                 self._idle.set()

@@ -19,6 +19,8 @@ log = logging.getLogger("angelrt.worker")
 REFUSED_PAUSE_S: Final = 1.0
 FULL_DELAY_MS: Final = 5_000
 LOST: Final = 0
+VERDICT_BYTES: Final = 64
+"""What a verdict weighs in a batch beside its payload and children."""
 
 
 class SettleLoop:
@@ -34,8 +36,9 @@ class SettleLoop:
 
     def put(self, verdict: Verdict) -> None:
         """Take a verdict to be written soon; bounded by the slots, since an unwritten verdict keeps its lease."""
+        if not self._waiting:
+            self._news.set()
         self._waiting.append(verdict)
-        self._news.set()
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -48,7 +51,9 @@ class SettleLoop:
     def _next_batch(self) -> list[Verdict]:
         count = weight = 0
         for verdict in self._waiting[:BATCH_MAX_JOBS]:
-            weight += verdict.size_bytes
+            weight += len(verdict.payload) + VERDICT_BYTES
+            if verdict.children:
+                weight += sum(child.size_bytes for child in verdict.children)
             if count and weight > BATCH_MAX_BYTES:
                 break
             count += 1
@@ -79,5 +84,5 @@ def _without_children(verdict: Verdict, error: RedisFull) -> Verdict:
     """Return the verdict to write while Redis takes no new work: a run with child jobs is tried again later, the others stand."""
     if not verdict.children:
         return verdict
-    actor = verdict.label.partition("|")[2]
+    actor = verdict.counters.partition("\0")[0].partition("|")[2]
     return verdict._replace(code="r", delay_ms=FULL_DELAY_MS, payload=failure_json(actor, error), children=())
