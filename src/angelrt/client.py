@@ -164,7 +164,8 @@ class Client:
             definition.check_send(options)
         priority = definition.priority if options.priority is None else options.priority
         queue = options.queue or definition.queue
-        flow = self.gates(definition.name, queue, message.arguments, message.actor, options.cost)
+        has_limits = definition.limits or queue in self.queues
+        flow = self.gates(definition.name, queue, message.arguments, message.actor, options.cost) if has_limits else []
         if definition.unique is not None:
             flow.append(definition.unique.item(definition.name, message.arguments, message.actor.signature.defaults))
             if definition.unique.debounce_s is not None and options.delay_s is None and options.at_ms is None:

@@ -74,10 +74,11 @@ class SettleLoop:
             await asyncio.sleep(REFUSED_PAUSE_S)
             return
         for verdict, code in zip(batch, codes, strict=True):
-            if code == LOST and verdict.code != "n":
+            if verdict.code == "n":
+                continue
+            if code == LOST:
                 log.warning("job %s: its lease was lost before it was settled; another run decides", verdict.id)
-            if verdict.code != "n":
-                self._running.settled(verdict.id, verdict.token)
+            self._running.settled(verdict.id, verdict.token)
 
 
 def _without_children(verdict: Verdict, error: RedisFull) -> Verdict:
