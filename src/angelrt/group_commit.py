@@ -36,7 +36,7 @@ class GroupCommit(Generic[T, R]):
         self._weigh = weigh
         self._waiting: deque[tuple[list[T], asyncio.Future[Sequence[R]]]] = deque()
         self._flushers: set[asyncio.Task[None]] = set()
-        self._calls = 0
+        self._in_flight = 0
         self._last_groups = 0
 
     def submit(self, items: list[T]) -> asyncio.Future[Sequence[R]]:
@@ -62,7 +62,7 @@ class GroupCommit(Generic[T, R]):
             while self._waiting:
                 batch = self._next_batch()
                 self._last_groups = len(batch)
-                self._calls += 1
+                self._in_flight += len(batch)
                 try:
                     answers = await self._flush([item for items, _ in batch for item in items])
                 except Exception as error:  # noqa: BLE001 - it is for those who wait
@@ -72,8 +72,10 @@ class GroupCommit(Generic[T, R]):
                     raise
                 else:
                     _answer(batch, answers)
+                    if len(batch) > 1:
+                        await asyncio.sleep(0)  # those who have their answer may call again at once, and share with who waits already
                 finally:
-                    self._calls -= 1
+                    self._in_flight -= len(batch)
         finally:
             current = asyncio.current_task()
             self._flushers = {task for task in self._flushers if task is not current}
@@ -81,7 +83,8 @@ class GroupCommit(Generic[T, R]):
     def _next_batch(self) -> list[tuple[list[T], asyncio.Future[Sequence[R]]]]:
         batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]] = []
         count = weight = 0
-        left = len(self._waiting) // 2 if not self._calls and len(self._waiting) >= CALLS_MAX * HALF_MIN else 0
+        groups = len(self._waiting) + self._in_flight
+        left = max(len(self._waiting) - (groups + 1) // CALLS_MAX, 0) if groups >= CALLS_MAX * HALF_MIN else 0
         while len(self._waiting) > left:
             items, _ = self._waiting[0]
             count += len(items)

@@ -103,6 +103,26 @@ async def test_many_leave_in_two_calls_that_are_on_their_way_together(gathered: 
     assert len(server.calls) <= len(calls) + 1
 
 
+async def test_many_callers_that_come_after_a_lone_one_share_two_calls_evenly() -> None:
+    sizes: list[int] = []
+
+    async def flush(items: list[int]) -> Sequence[int]:
+        sizes.append(len(items))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return items
+
+    async def caller() -> None:
+        for number in range(10):
+            await commit.submit([number])
+
+    commit: GroupCommit[int, int] = GroupCommit(flush, most_items=500, most_bytes=1 << 20, weigh=lambda _: 1)
+    await commit.submit([0])
+    await asyncio.gather(*(caller() for _ in range(100)))
+    assert sum(sizes) == 1 + 1_000
+    assert set(sizes[5:-5]) == {50}, sizes
+
+
 async def test_a_call_is_bounded_in_number() -> None:
     server = Server(most_items=4)
     first = await server.submitted([1])
