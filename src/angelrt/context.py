@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -77,12 +78,14 @@ class Context(Generic[S]):
 
     def log(self, line: str) -> None:
         """Add a line to the log of the job, of which the last 100 are kept and shown in `Job.info()`."""
-        self.lines = (*self.lines, _clean(line))[-LOG_MAX_LINES:]
+        with _speaking:
+            self.lines = (*self.lines, _clean(line))[-LOG_MAX_LINES:]
         self._note()
 
     def send(self, *messages: Message[Any]) -> None:
         """Send jobs if, and only if, this run completes: they are written by the script that settles it, exactly once."""
-        self.buffered += messages
+        with _speaking:
+            self.buffered += messages
 
     def used(self, tokens: int) -> None:
         """Say how many tokens the run really took of rate limits that have a cost; corrected when it ends. Raises InvalidOptions."""
@@ -101,6 +104,8 @@ def _clean(text: str) -> str:
     return text[:LOG_MAX_CHARS].encode("utf-8", "replace").decode()
 
 
+_speaking: Final = threading.Lock()
+"""Held while a run's words are added to those before: its threads may speak at once. One for all, since one for each run would cost all."""
 _current: ContextVar[Context[Any] | None] = ContextVar("angelrt_context", default=None)
 
 

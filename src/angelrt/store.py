@@ -464,7 +464,8 @@ class Store:
         named = map(["", *queues].__getitem__, reply[5::5])
         rows = zip(reply[4::5], named, reply[6::5], reply[7::5], reply[8::5], strict=True)
         # Not by the class, whose constructor is Python and would take as long as all else that is done here.
-        return Claimed(now_ms, float(reply[1]), reply[2], parked, list(map(partial(tuple.__new__, Delivery), rows)))
+        new = partial(tuple.__new__, Delivery)  # pyright: ignore[reportUnknownMemberType] - of a tuple of anything
+        return Claimed(now_ms, float(reply[1]), reply[2], parked, list(map(new, rows)))
 
 
 def renewed(reply: list[Any]) -> tuple[list[str], list[str]]:
