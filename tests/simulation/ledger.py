@@ -253,7 +253,8 @@ class Ledger:
         self.ends[job_id] = how
 
     def _find(self, job_id: str, token: str) -> Lease:
-        found = next((lease for lease in self.leases.get(job_id, ()) if lease.token == token), None)
+        # The last: a claim that is sent again may lease, under its token, what it has lost to another worker meanwhile.
+        found = next((lease for lease in reversed(self.leases.get(job_id, ())) if lease.token == token), None)
         if found is None:
             self.problem(f"job {job_id}: a worker names the token {token}, which no claim has answered")
             return Lease(token, "?", (), 0, 0, 0, verdict="?")

@@ -39,8 +39,8 @@ REST_S: Final = 300.0
 """Everything has ended so long after the last fault: attempts are bounded, and one slot may have some dozens of jobs of seconds left."""
 LEAVE_S: Final = 60.0
 IDLE_S: Final = 4.0
-IDLE_COMMANDS_MAX: Final = 20
-"""The most commands of an idle worker in a second; a worker that is silent beside it costs it about six in each of two looks."""
+IDLE_COMMANDS_MAX: Final = 36
+"""The most commands of an idle worker in a second: beats and claims, and six in each of up to five looks while another one is silent."""
 CALLS_MAX: Final = 80
 """The most calls of scripts of a worker in a second, for SPIN_S in a row: what is more is a loop that spins."""
 SPIN_S: Final = 5
