@@ -157,6 +157,7 @@ async def test_parked_job_keeps_its_attempts(part: Partition) -> None:
     assert (run.token, run.deliveries, run.attempts, run.rank) == ("!t1", 1, 1, rank(5, START_MS))
     claimed = await part.claim(worker="w3", under="t3", actors=("rare",))
     assert claimed.deliveries[0].lease.startswith(b"t3 2 - r,")
+    assert (await part.state()).runs["j1"].startswith(b"t3 w3 %d 2 2 0 " % rank(5, START_MS))
 
 
 async def test_expired_lease_of_an_unknown_actor_is_parked(part: Partition) -> None:

@@ -80,6 +80,7 @@ async def test_retry_without_delay_is_ready_at_its_old_rank(part: Partition) -> 
     claimed = await part.claim(under="t2")
     assert ids(claimed) == ["j1", "later"]
     assert claimed.deliveries[0].lease.startswith(b"t2 2 - r,")
+    assert (await part.state()).runs["j1"].startswith(b"t2 w1 %d 2 2 0 " % rank(5, START_MS))
 
 
 async def test_retried_job_ranks_by_the_time_at_which_it_is_due(part: Partition) -> None:

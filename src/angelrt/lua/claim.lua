@@ -36,16 +36,12 @@ local function grant(index, id, rank, record, lease)
   granted_count = granted_count + 1
 end
 
+-- A first run, and what the answer tells of it.
 local function first_run(rank, flow)
-  return run_head .. rank .. first_run_tail .. flow .. ' '
+  return run_head .. rank .. first_run_tail .. flow .. ' ', token .. ' 1 ' .. flow .. ' '
 end
 
-local function first_lease(flow)
-  return token .. ' 1 ' .. flow .. ' '
-end
-
-local function lease_of(stored)
-  local run = parse_run(stored)
+local function lease_of(run)
   return run.token .. ' ' .. run.attempts .. ' ' .. run.flow .. ' ' .. run.history
 end
 
@@ -54,7 +50,7 @@ local function told_rank(index, rank, run)
   return #rank > 15 and rank or turns().strict_rank(queues[index], rank, flow_of(run))
 end
 
-local function lease(index, id, rank, record, run, leased_run, told, change)
+local function lease(index, id, rank, record, run, change, leased_run, told)
   push(change.leased, deadline, id)
   push(change.runs, id, leased_run)
   push(change.held, '0', held_head .. id)
@@ -73,7 +69,7 @@ local function goes_through(index, id, rank, record, run, change)
     if not is_new or granted_count >= free or not facts_of(flow).has_only_gates then return false end
     if not gates().pass(id, flow, now, change.holders) then return false end
   end
-  lease(index, id, rank, record, run, first_run(rank, flow), first_lease(flow), change)
+  lease(index, id, rank, record, run, change, first_run(rank, flow))
   return true
 end
 
@@ -135,13 +131,14 @@ end
 
 -- Jobs that something may hold back.
 held = lazily(function()
+  -- A run after others, and what the answer tells of it.
   local function next_run(run, rank)
-    if is_own(run) then return run end -- taken by this call before it broke off
     local parsed = parse_run(run)
+    if is_own(run) then return run, lease_of(parsed) end -- taken by this call before it broke off
     parsed.token, parsed.worker, parsed.rank, parsed.started = token, worker, tonumber(rank), started
     if parsed.flow ~= '-' and facts_of(parsed.flow).deaths then suspects().take_account(parsed) end
     parsed.deliveries, parsed.attempts = parsed.deliveries + 1, parsed.attempts + 1
-    return format_run(parsed)
+    return format_run(parsed), lease_of(parsed)
   end
 
   -- A job that stands in a lane keeps its rank in its run, from which its place there is found again.
@@ -262,10 +259,11 @@ held = lazily(function()
         if not enter(queue, candidate, run, flow, facts, change) then return true end
       end
     end
-    local is_first = not run or is_new
-    local leased_run = is_first and first_run(candidate.rank, flow) or next_run(run, candidate.rank)
-    local told = is_first and first_lease(flow) or lease_of(leased_run)
-    lease(index, candidate.id, candidate.rank, record, run, leased_run, told, change)
+    if not run or is_new then
+      lease(index, candidate.id, candidate.rank, record, run, change, first_run(candidate.rank, flow))
+    else
+      lease(index, candidate.id, candidate.rank, record, run, change, next_run(run, candidate.rank))
+    end
     return true
   end
 
@@ -397,8 +395,8 @@ local function take_up_all()
       return
     end
     if is_own(run) then
-      local rank = integer(parse_run(run).rank)
-      grant(index, id, told_rank(index, rank, run), record, lease_of(run))
+      local parsed = parse_run(run)
+      grant(index, id, told_rank(index, integer(parsed.rank), run), record, lease_of(parsed))
       has_suspects = has_suspects or suspects().is_one(flow_of(run))
       moves().remove_waiting(queue, id, record, run)
       turns().release_unique(id, flow_of(run), 's')
