@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 
@@ -249,7 +249,7 @@ class Actor(Generic[P, R]):
 
         Raises InvalidArguments, PayloadTooLarge, RuntimeNotOpen, RedisUnavailable, RedisFull.
         """
-        return await self._home.client().send(self.message(*args, **kwargs))
+        return await self._home.client().send(self, self.signature.encode(args, kwargs))
 
     def send_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Do what `send` does, from code that is not asynchronous."""
@@ -277,11 +277,11 @@ class Sender(Generic[P, R]):
 
     def message(self, /, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """Return a checked call with these options. Raises InvalidArguments and PayloadTooLarge."""
-        return replace(self._actor.message(*args, **kwargs), options=self._options)
+        return Message(self._actor, self._actor.signature.encode(args, kwargs), self._options)
 
     async def send(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Send with these options; see `Actor.send`."""
-        return await self._home.client().send(self.message(*args, **kwargs))
+        return await self._home.client().send(self._actor, self._actor.signature.encode(args, kwargs), self._options)
 
     def send_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Do what `send` does, from code that is not asynchronous."""

@@ -8,8 +8,7 @@ import secrets
 import time
 from collections import deque
 from dataclasses import replace
-from functools import lru_cache
-from operator import attrgetter
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from . import views
@@ -20,7 +19,7 @@ from .errors import Draining, DuplicateJob, InvalidOptions, JobNotFound, RedisRe
 from .group_commit import GroupCommit
 from .handle import Job
 from .inbox import Inbox
-from .job import NONCE_CHARS, PRIORITY_DEFAULT, IdMaker, JobInfo, read_record, write_number, write_record
+from .job import NONCE_CHARS, PRIORITY_DEFAULT, IdMaker, JobInfo, read_record, record_head, write_number, write_record
 from .limits import gates_of, quoted
 from .store import NewJob, Store
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
     from .actor import Actor, Message, SendOptions
+    from .limits import Limit
     from .queue import Queue
     from .tracing import Tracing
 
@@ -70,11 +70,10 @@ class Client:
         self._ids = IdMaker()
         self._name = write_number(secrets.randbits(48), 8)
         self._sends: GroupCommit[NewJob, int | bytes] = GroupCommit(
-            self.store.enqueue, most_items=BATCH_MAX_JOBS, most_bytes=BATCH_MAX_BYTES, weigh=attrgetter("size_bytes")
+            self.store.enqueue, most_items=BATCH_MAX_JOBS, most_bytes=BATCH_MAX_BYTES
         )
-        self._watches: GroupCommit[str, tuple[str, bytes]] = GroupCommit(
-            self._watch, most_items=WATCH_MAX_IDS, most_bytes=BATCH_MAX_BYTES, weigh=len
-        )
+        self._watches: GroupCommit[str, tuple[str, bytes]] = GroupCommit(self._watch, most_items=WATCH_MAX_IDS, most_bytes=BATCH_MAX_BYTES)
+        self._plain_head = cache(self._find_plain_head)
         self._inbox = Inbox(store.url, store.keys.inbox(self._name), self._on_news)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._forks = _forks
@@ -100,13 +99,21 @@ class Client:
 
     # -- sending -------------------------------------------------------------------------------------------------------------------
 
-    async def send(self, message: Message[R]) -> Job[R]:
-        """Send one message; see `Actor.send`."""
-        self.check_open()
-        job = self.new_job(message)
-        code = (await self._sends.submit([job]))[0]
-        job_id, created = (job.id, True) if code == 1 else await self._accepted(job, code, message.options)
-        return Job(job_id, created, self, message.actor)
+    async def send(self, actor: Actor[Any, R], arguments: bytes, options: SendOptions = AS_DECLARED) -> Job[R]:
+        """Send one message, encoded; see `Actor.send`."""
+        job = self._new_job(actor, arguments, options)
+        code = (await self._sends.submit([job], len(arguments)))[0]
+        job_id, created = (job.id, True) if code == 1 else await self._accepted(job, code, options)
+        return Job(job_id, created, self, actor)
+
+    def send_sync(self, message: Message[R]) -> Job[R]:
+        """Send one message from code that is not asynchronous."""
+
+        async def send() -> Job[R]:
+            self.check_open()  # it may have been closed since
+            return await self.send(message.actor, message.arguments, message.options)
+
+        return self.run_sync(send)
 
     async def send_many(self, messages: Iterable[Message[R]]) -> list[Job[R]]:
         """Send messages in batches, each atomic; returns handles in order. On an error, sending again with ids is safe.
@@ -117,8 +124,9 @@ class Client:
         handles: list[Job[R]] = []
         sent: deque[tuple[list[tuple[Message[R], NewJob]], asyncio.Future[Sequence[int | bytes]]]] = deque()
         try:
-            for batch in _batches(((message, self.new_job(message)) for message in messages), lambda pair: pair[1].size_bytes):
-                sent.append((batch, self._sends.submit([job for _, job in batch])))
+            for batch in _batches((message, self.new_job(message)) for message in messages):
+                size_bytes = sum(len(message.arguments) for message, _ in batch)
+                sent.append((batch, self._sends.submit([job for _, job in batch], size_bytes)))
                 if len(sent) > 1:
                     handles += await self._handles(*sent.popleft())
                 else:
@@ -145,13 +153,9 @@ class Client:
             raise InvalidOptions(message)
         encoded = _plain_codec(actor).encode(dict(arguments))
         job = self._job(actor, queue, options.priority, encoded, options, self.gates(actor, queue, encoded))
-        codes = await self._sends.submit([job])
+        codes = await self._sends.submit([job], len(encoded))
         job_id, created = await self._accepted(job, codes[0], options)
         return Job(job_id, created, self, None)
-
-    def send_sync(self, message: Message[R]) -> Job[R]:
-        """Send one message from code that is not asynchronous."""
-        return self.run_sync(lambda: self.send(message))
 
     def handle(self, job_id: str, actor: Actor[Any, R] | None) -> Job[R]:
         """Return the handle of a saved id."""
@@ -159,22 +163,37 @@ class Client:
 
     def new_job(self, message: Message[Any]) -> NewJob:
         """Return the stored form of a message, with an id."""
-        definition, options = message.actor.definition, message.options
+        return self._new_job(message.actor, message.arguments, message.options)
+
+    def _new_job(self, actor: Actor[Any, Any], arguments: bytes, options: SendOptions) -> NewJob:
+        definition = actor.definition
         if options is not AS_DECLARED:
             definition.check_send(options)
+        elif (head := self._plain_head(actor)) and len(arguments) <= BLOB_MIN_BYTES:
+            return NewJob(definition.queue, self._ids.next(), head + arguments)
         priority = definition.priority if options.priority is None else options.priority
         queue = options.queue or definition.queue
-        has_limits = definition.limits or queue in self.queues
-        flow = self.gates(definition.name, queue, message.arguments, message.actor, options.cost) if has_limits else []
+        has_limits = definition.limits or self._limits_of(queue)
+        flow = self.gates(definition.name, queue, arguments, actor, options.cost) if has_limits else []
         if definition.unique is not None:
-            flow.append(definition.unique.item(definition.name, message.arguments, message.actor.signature.defaults))
+            flow.append(definition.unique.item(definition.name, arguments, actor.signature.defaults))
             if definition.unique.debounce_s is not None and options.delay_s is None and options.at_ms is None:
                 options = replace(options, delay_s=definition.unique.debounce_s)
-        return self._job(definition.name, queue, priority, message.arguments, options, flow)
+        return self._job(definition.name, queue, priority, arguments, options, flow)
+
+    def _find_plain_head(self, actor: Actor[Any, Any]) -> bytes | None:
+        """Return what the records of an actor begin with whose sends, as declared, ask for nothing but a place; None for other actors."""
+        asked = actor.definition
+        if asked.limits or asked.unique or asked.priority != PRIORITY_DEFAULT or self._limits_of(asked.queue) or self.tracing:
+            return None
+        return record_head(asked.name, self._ids.nonce, {})
+
+    def _limits_of(self, queue: str) -> Sequence[Limit]:
+        return self.queues[queue].limits if queue in self.queues else ()
 
     def gates(self, name: str, queue: str, arguments: bytes, actor: Actor[..., Any] | None = None, cost: int | None = None) -> list[str]:
         """Return the gates of a job, its queue's first. Raises InvalidArguments for a key that cannot be one."""
-        found = gates_of(self.queues[queue].limits, "", queue, arguments, {}) if queue in self.queues else []
+        found = gates_of(self._limits_of(queue), "", queue, arguments, {})
         if actor is not None and actor.definition.limits:
             found += gates_of(actor.definition.limits, name, queue, arguments, actor.signature.defaults, cost)
         return list(dict.fromkeys(found)) if found else found
@@ -220,8 +239,8 @@ class Client:
         if code or options.id is not None:
             return job.id, bool(code)
         for _ in range(COLLISIONS_MAX):
-            job = job._replace(id=self._ids.next())
-            code = (await self._sends.submit([job]))[0]
+            job = replace(job, id=self._ids.next())
+            code = (await self._sends.submit([job], job.size_bytes))[0]
             if isinstance(code, bytes):
                 return self._conflicting(job, code.decode())
             if code:
@@ -253,7 +272,7 @@ class Client:
             news = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(job_id, []).append(news)
             try:
-                code, stored = (await self._watches.submit([job_id]))[0]
+                code, stored = (await self._watches.submit([job_id], len(job_id)))[0]
                 if code == "w":
                     await news
                     continue
@@ -298,16 +317,16 @@ def _plain_codec(actor: str) -> ValueCodec:
     return ValueCodec(dict[str, Any], f"arguments of actor {actor}")
 
 
-def _batches(items: Iterable[T], weigh: Callable[[T], int]) -> Iterable[list[T]]:
-    """Divide items into lists bounded in number and bytes."""
-    batch: list[T] = []
+def _batches(sends: Iterable[tuple[Message[R], NewJob]]) -> Iterable[list[tuple[Message[R], NewJob]]]:
+    """Divide what is to be sent into lists bounded in number and bytes."""
+    batch: list[tuple[Message[R], NewJob]] = []
     weight = 0
-    for item in items:
-        size = weigh(item)
+    for message, job in sends:
+        size = len(message.arguments)
         if batch and (len(batch) >= BATCH_MAX_JOBS or weight + size > BATCH_MAX_BYTES):
             yield batch
             batch, weight = [], 0
-        batch.append(item)
+        batch.append((message, job))
         weight += size
     if batch:
         yield batch

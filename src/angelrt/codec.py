@@ -196,7 +196,9 @@ class Signature:
         if len(args) > self._positional:
             message = f"arguments of actor {self._name}: takes {self._positional} positional arguments, got {len(args)}"
             raise InvalidArguments(message)
-        named = {self._names[number]: value for number, value in enumerate(args)}
+        named: dict[str, Any] = {}
+        for value in args:
+            named[self._names[len(named)]] = value
         if not kwargs:
             return self._arguments.encode(named)
         twice = named.keys() & kwargs.keys()

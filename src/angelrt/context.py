@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 from typing_extensions import TypeVar
 
@@ -23,7 +23,8 @@ LOG_MAX_LINES: Final = 100
 LOG_MAX_CHARS: Final = 500
 
 
-class CurrentJob(NamedTuple):
+@dataclass(slots=True, unsafe_hash=True)
+class CurrentJob:
     """The job that runs. `id` is the same in each of its runs: use it as the idempotency key of effects outside Redis."""
 
     id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, Unpack
@@ -471,7 +471,7 @@ def _with_arguments(failure: _Failure, encoded: bytes, gates: list[str]) -> NewJ
     blob = encoded if len(encoded) > BLOB_MIN_BYTES else None
     flow = [*gates, *(item for item in failure.run.flow.split(",") if item[0] in "pt")]
     stored = write_record(record.actor, nonce, record.meta, b"" if blob else encoded)
-    return _as_it_is(failure)._replace(record=stored, blob=blob, flow=",".join(flow) or "-")
+    return replace(_as_it_is(failure), record=stored, blob=blob, flow=",".join(flow) or "-")
 
 
 def _edited(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from .eager import begin
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+Group: TypeAlias = "tuple[list[T], int, asyncio.Future[Sequence[R]]]"
+"""Items of one caller, their bytes, and the answers that it awaits."""
 CALLS_MAX: Final = 2
 HALF_MIN: Final = 16
 """So many groups are worth a second call beside the one in flight."""
@@ -26,25 +28,22 @@ HALF_MIN: Final = 16
 class GroupCommit(Generic[T, R]):
     """Collects groups of items into calls of `flush`, bounded in number and weight; a group is never divided."""
 
-    def __init__(
-        self, flush: Callable[[list[T]], Awaitable[Sequence[R]]], *, most_items: int, most_bytes: int, weigh: Callable[[T], int]
-    ) -> None:
-        """Keep the call; `weigh` gives an item's bytes."""
+    def __init__(self, flush: Callable[[list[T]], Awaitable[Sequence[R]]], *, most_items: int, most_bytes: int) -> None:
+        """Keep the call, and the bounds of what it carries."""
         self._flush = flush
         self._most_items = most_items
         self._most_bytes = most_bytes
-        self._weigh = weigh
-        self._waiting: deque[tuple[list[T], asyncio.Future[Sequence[R]]]] = deque()
+        self._waiting: deque[Group[T, R]] = deque()
         self._flushers: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._last_groups = 0
 
-    def submit(self, items: list[T]) -> asyncio.Future[Sequence[R]]:
-        """Return the answers for these items to come, or what the call that carries them will raise."""
+    def submit(self, items: list[T], size_bytes: int) -> asyncio.Future[Sequence[R]]:
+        """Return the answers for these items, of so many bytes in all, or what the call that carries them will raise."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Sequence[R]] = loop.create_future()
-        self._waiting.append((items, future))
-        if not self._flushers or (len(self._flushers) < CALLS_MAX and len(self._waiting) >= HALF_MIN):
+        self._waiting.append((items, size_bytes, future))
+        if len(self._flushers) < CALLS_MAX and (not self._flushers or len(self._waiting) >= HALF_MIN):
             is_lone = not self._flushers and self._last_groups == 1
             flusher = begin(self._run(), loop=loop) if is_lone else loop.create_task(self._run())
             flusher.set_name("angelrt group commit")
@@ -64,7 +63,7 @@ class GroupCommit(Generic[T, R]):
                 self._last_groups = len(batch)
                 self._in_flight += len(batch)
                 try:
-                    answers = await self._flush([item for items, _ in batch for item in items])
+                    answers = await self._flush([item for items, _, _ in batch for item in items])
                 except Exception as error:  # noqa: BLE001 - it is for those who wait
                     _fail(batch, error)
                 except BaseException:
@@ -80,35 +79,37 @@ class GroupCommit(Generic[T, R]):
             current = asyncio.current_task()
             self._flushers = {task for task in self._flushers if task is not current}
 
-    def _next_batch(self) -> list[tuple[list[T], asyncio.Future[Sequence[R]]]]:
-        batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]] = []
-        count = weight = 0
-        groups = len(self._waiting) + self._in_flight
-        left = max(len(self._waiting) - (groups + 1) // CALLS_MAX, 0) if groups >= CALLS_MAX * HALF_MIN else 0
-        while len(self._waiting) > left:
-            items, _ = self._waiting[0]
-            count += len(items)
-            weight += self._weigh(items[0]) if len(items) == 1 else sum(map(self._weigh, items))
-            if batch and (count > self._most_items or weight > self._most_bytes):
+    def _next_batch(self) -> list[Group[T, R]]:
+        batch: list[Group[T, R]] = []
+        waiting = self._waiting
+        groups = len(waiting) + self._in_flight
+        most = (groups + 1) // CALLS_MAX if groups >= CALLS_MAX * HALF_MIN else groups
+        left_items, left_bytes = self._most_items, self._most_bytes
+        while waiting and len(batch) < most:
+            items, size_bytes, _ = waiting[0]
+            left_items -= len(items)
+            left_bytes -= size_bytes
+            if batch and (left_items < 0 or left_bytes < 0):
                 break
-            batch.append(self._waiting.popleft())
+            batch.append(waiting.popleft())
         return batch
 
 
-def _answer(batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]], answers: Sequence[R]) -> None:
+def _answer(batch: list[Group[T, R]], answers: Sequence[R]) -> None:
     start = 0
-    for items, future in batch:
+    for items, _, future in batch:
+        end = start + len(items)
         if not future.done():
-            future.set_result(answers[start : start + len(items)])
-        start += len(items)
+            future.set_result(answers[start:end])
+        start = end
 
 
-def _fail(batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]], error: Exception) -> None:
-    for _, future in batch:
+def _fail(batch: list[Group[T, R]], error: Exception) -> None:
+    for _, _, future in batch:
         if not future.done():
             future.set_exception(error)
 
 
-def _give_up(batch: list[tuple[list[T], asyncio.Future[Sequence[R]]]]) -> None:
-    for _, future in batch:
+def _give_up(batch: list[Group[T, R]]) -> None:
+    for _, _, future in batch:
         future.cancel()

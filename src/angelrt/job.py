@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from random import Random
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,8 +25,10 @@ ID_CHARS: Final = 14
 ID_MAX_BYTES: Final = 128
 TIME_CHARS: Final = 7
 NONCE_CHARS: Final = 4
-COUNTERS: Final = 1 << 24
-"""How many ids may differ in their last four characters alone."""
+RUN_CHARS: Final = 2
+"""Ids that follow each other differ in so many characters alone, for as long as there are any."""
+RUNS: Final = 1 << 30
+"""How many such runs a millisecond has."""
 UNREADABLE: Final = "(cannot be read)"
 
 EPOCH_MS: Final = 1_704_067_200_000
@@ -56,27 +59,27 @@ class IdMaker:
         # Ids are no secrets, and a call of the system in each millisecond would take 4% of what senders do.
         self._random = Random(os.urandom(16))  # noqa: S311
         self._last_ms = 0
+        self._over_ns = 0
+        self._run = 0
         self._prefix = ""
-        self._counter = COUNTERS
+        self._number = 0
 
     def next(self) -> str:
         """Return a new id, larger than every one before it from this maker."""
-        now_ms = time.time_ns() // 1_000_000
-        self._counter += 1
-        if now_ms > self._last_ms or self._counter >= COUNTERS:
-            self._begin(max(now_ms, self._last_ms + 1))
-        return f"{self._prefix}{_PAIRS[self._counter >> 12]}{_PAIRS[self._counter & 4095]}"
+        self._number += 1
+        now_ns = time.time_ns()
+        if now_ns >= self._over_ns or self._number == len(_PAIRS):
+            self._advance(now_ns)
+        return self._prefix + _PAIRS[self._number]
 
-    def _begin(self, now_ms: int) -> None:
-        """Draw the bits of a new millisecond: 18 in the prefix, and where the counter starts, below the half of its 24 bits."""
-        drawn = self._random.getrandbits(41)
-        self._last_ms = now_ms
-        self._counter = drawn & (COUNTERS // 2 - 1)
-        high = drawn >> 23
-        self._prefix = (
-            f"{ALPHABET[now_ms >> 36]}{_PAIRS[now_ms >> 24 & 4095]}{_PAIRS[now_ms >> 12 & 4095]}{_PAIRS[now_ms & 4095]}"
-            f"{_PAIRS[high >> 6]}{ALPHABET[high & 63]}"
-        )
+    def _advance(self, now_ns: int) -> None:
+        """Go on to the next run of ids in this millisecond, or to a new millisecond, where the bits are drawn anew."""
+        self._run, self._number = self._run + 1, 0
+        if now_ns >= self._over_ns or self._run == RUNS:
+            self._last_ms = max(now_ns // 1_000_000, self._last_ms + 1)
+            self._over_ns = (self._last_ms + 1) * 1_000_000
+            self._run, self._number = divmod(self._random.getrandbits(42), len(_PAIRS))
+        self._prefix = write_number(self._last_ms * RUNS + self._run, ID_CHARS - RUN_CHARS)
 
 
 def id_time_ms(job_id: str) -> int:
@@ -107,7 +110,8 @@ def rank_ready_ms(rank: float) -> float:
     return rank % PRIORITY_STEP / TICKS_PER_MS + EPOCH_MS
 
 
-class Record(NamedTuple):
+@dataclass(slots=True)
+class Record:
     """The envelope of a job, written once: `actor NUL nonce [meta] NUL arguments`; no arguments means that they are in `blobs`.
 
     Meta holds only what differs from the defaults: `p` priority, `a` attempts, `t` timeout_s, `e` enqueued_ms of an id that carries
@@ -119,16 +123,22 @@ class Record(NamedTuple):
     arguments: bytes
 
 
+def record_head(actor: str, nonce: str, meta: dict[str, Any]) -> bytes:
+    """Return the stored form of a record up to its arguments."""
+    return b"%b\0%b%b\0" % (actor.encode(), nonce.encode(), orjson.dumps(meta) if meta else b"")
+
+
 def write_record(actor: str, nonce: str, meta: dict[str, Any], arguments: bytes) -> bytes:
     """Return the stored form of a record."""
-    head = f"{actor}\0{nonce}".encode()
-    return b"%b%b\0%b" % (head, orjson.dumps(meta) if meta else b"", arguments)
+    return record_head(actor, nonce, meta) + arguments
 
 
 def read_record(stored: bytes) -> Record:
     """Return the record of a stored form. Raises ValueError for one that no sender wrote."""
     actor, meta, arguments = stored.split(b"\0", 2)
-    told: dict[str, Any] = orjson.loads(meta[NONCE_CHARS:]) if len(meta) > NONCE_CHARS else {}
+    if len(meta) <= NONCE_CHARS:
+        return Record(actor.decode(), {}, arguments)
+    told: dict[str, Any] = orjson.loads(meta[NONCE_CHARS:])
     if not isinstance(told, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - whoever can write to the server may have written it
         message = f"the meta of a record is an object, not {type(told).__name__}"
         raise ValueError(message)  # noqa: TRY004 - the bytes are wrong, not the caller

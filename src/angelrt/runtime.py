@@ -213,7 +213,7 @@ class Runtime(Actors, Generic[S]):
         known = self.registered.get(actor)
         if known is None:
             return await client.send_plain(check_actor_name(actor), chosen.queue or self._queue, arguments or {}, chosen)
-        return await client.send(Message(known, known.signature.encode((), arguments or {}), chosen))
+        return await client.send(known, known.signature.encode((), arguments or {}), chosen)
 
     def send_sync(self, actor: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[SendKeywords]) -> Job[Any]:
         """Do what `send` does, from code that is not asynchronous."""

@@ -193,7 +193,7 @@ def occurrence(client: Client, stored: Stored, message: Message[Any], ms: int) -
     job = client.new_job(replace(message, options=options))
     flow = [item for item in job.flow.split(",") if item and not item.startswith("u")]
     flow += [f"x{min(filter(None, ends))}"] if any(ends) else []
-    return job._replace(flow=",".join(flow))
+    return replace(job, flow=",".join(flow))
 
 
 async def find(store: Store, name: str) -> Stored | None:

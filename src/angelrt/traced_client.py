@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .actor import AS_DECLARED
 from .client import Client, RunSync
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from .actor import Message, SendOptions
+    from .actor import Actor, Message, SendOptions
     from .handle import Job
     from .queue import Queue
     from .store import Store
@@ -27,11 +28,11 @@ class TracedClient(Client):
         super().__init__(store, run_sync, queues)
         self.tracing = self._recorder = tracing
 
-    async def send(self, message: Message[R]) -> Job[R]:
-        """Send one message; see `Actor.send`."""
-        queue = _queue_of(message)
-        with self._recorder.sending(message.actor.name, queue, Counter([queue])) as span:
-            job = await super().send(message)
+    async def send(self, actor: Actor[Any, R], arguments: bytes, options: SendOptions = AS_DECLARED) -> Job[R]:
+        """Send one message, encoded; see `Actor.send`."""
+        queue = options.queue or actor.definition.queue
+        with self._recorder.sending(actor.name, queue, Counter([queue])) as span:
+            job = await super().send(actor, arguments, options)
             span.is_of(job.id)
         return job
 

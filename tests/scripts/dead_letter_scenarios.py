@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from angelrt import scripts
@@ -52,14 +53,14 @@ async def many_failed(part: Partition) -> None:
 
 def replayed(name: str, *, queue: str = "q", when: str = "") -> NewJob:
     """Return a failed job as it is, for a replay."""
-    return job(name, queue=queue, when=when)._replace(record=b"")
+    return replace(job(name, queue=queue, when=when), record=b"")
 
 
 async def replay_all_kinds(part: Partition) -> list[int | bytes]:
     failed_ms = int(part.now_ms) - HOUR_MS
     names = ("f1", "tenant", "unique", "gated", "rated", "free", "freed", "moved", "moved2", "moved3", "d1", "r1", "never-sent")
-    edited = job("edited", blob=b"y" * 5_000, flow="tann")._replace(record=b"a\0edit\0")
-    twin = job("twin", blob=b"y" * 5_000, flow="utwin*f*e")._replace(record=b"a\0edit\0")
+    edited = replace(job("edited", blob=b"y" * 5_000, flow="tann"), record=b"a\0edit\0")
+    twin = replace(job("twin", blob=b"y" * 5_000, flow="utwin*f*e"), record=b"a\0edit\0")
     plain = [(replayed(name), failed_ms, "") for name in names] + [(replayed("p1", queue="p"), failed_ms, "")]
     others = [(replayed("late", when="+500"), failed_ms, ""), (twin, failed_ms, ""), (edited, failed_ms, "edited=none")]
     return (await part.store.replay([*plain, *others]))[1]

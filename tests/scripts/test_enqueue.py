@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -170,7 +171,7 @@ async def test_blob_of_a_refused_record_inside_one_batch_is_removed(part: Partit
 
 async def test_blob_of_the_accepted_record_is_not_replaced(part: Partition) -> None:
     await part.send(job("j1", blob=BIG))
-    assert await part.send(job("j1", blob=b"y" * 5_000)._replace(record=b"a\0othr\0")) == [0]
+    assert await part.send(replace(job("j1", blob=b"y" * 5_000), record=b"a\0othr\0")) == [0]
     assert (await part.state()).blobs == {"j1=none": BIG}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ async def test_replay_sends_no_child_again(part: Partition) -> None:
 async def test_duplicate_verdict_sends_its_children_once(part: Partition) -> None:
     await lease(part, "j1")
     twice = verdict("j1", "c", b"null", children=[job("c1")])
-    assert await part.settle(twice, twice._replace(children=(job("c2"),))) == [1, 2]
+    assert await part.settle(twice, replace(twice, children=(job("c2"),))) == [1, 2]
     assert set((await part.state()).jobs) == {"j1", "c1"}
 
 

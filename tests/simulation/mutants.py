@@ -91,9 +91,8 @@ MUTANTS: Final = (
     Mutant(
         "a send returns before it is stored",
         "client.py",
-        "        code = (await self._sends.submit([job]))[0]\n"
-        "        job_id, created = (job.id, True) if code == 1 else await self._accepted(job, code, message.options)",
-        "        asyncio.ensure_future(self._sends.submit([job]))\n        job_id, created = job.id, True",
+        "        code = (await self._sends.submit([job], len(arguments)))[0]\n",
+        "        asyncio.ensure_future(self._sends.submit([job], 0))\n        code = 1\n",
     ),
     Mutant("news that was missed is not asked for", "inbox.py", "            self._on_news(None)\n", ""),
     Mutant("a connection that is silent is waited for", "link.py", "        if left_s <= 0:", "        if False:"),

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.loop import Process
+from tests.simulation.services import send
 
 if TYPE_CHECKING:
     from angelrt import Runtime
@@ -83,7 +84,7 @@ class Probes:
 
     async def _cancel(self, runtime: Runtime[Any]) -> None:
         actor = self._world.application.group.registered["work"]
-        job = await runtime.client().send(actor.message(plan=["slow 30"], key=""))
+        job = await send(runtime.client(), actor.message(plan=["slow 30"], key=""))
         await asyncio.sleep(0.5)
         await job.cancel()
         asked_s = self._world.loop.now_s
@@ -94,7 +95,7 @@ class Probes:
         world = self._world
         if sum("a" in worker.plan.queues for worker in world.workers) < 2:
             return
-        job = await runtime.client().send(world.application.group.registered["work"].message(plan=["slow 9", "ok"], key="probe"))
+        job = await send(runtime.client(), world.application.group.registered["work"].message(plan=["slow 9", "ok"], key="probe"))
         await asyncio.sleep(0.5)
         process = world.ledger.processes[world.ledger.leases[job.id][-1].worker]
         service = next(worker for worker in world.workers if worker.process is process)
@@ -106,7 +107,7 @@ class Probes:
 
     async def _run(self, runtime: Runtime[Any], actor: str, plan: list[str], due_s: list[float], **options: Any) -> None:
         declared = self._world.application.group.registered[actor]
-        job = await runtime.client().send(declared.options(**options).message(plan=plan, key="probe"))
+        job = await send(runtime.client(), declared.options(**options).message(plan=plan, key="probe"))
         since_s = self._world.loop.now_s
         await job.result()
         heard_s = self._world.loop.now_s

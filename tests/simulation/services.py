@@ -13,11 +13,19 @@ from tests.simulation.loop import Process
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from angelrt import Job
+    from angelrt.actor import Message
+    from angelrt.client import Client
     from tests.simulation.world import World
 
 URL: Final = "unix:///simulated.sock"
 NAMESPACE: Final = "sim"
 OPEN_AGAIN_S: Final = 1.0
+
+
+async def send(client: Client, message: Message[Any]) -> Job[Any]:
+    """Send as an actor of this process would: the actors of the simulation belong to all of its processes."""
+    return await client.send(message.actor, message.arguments, message.options)
 
 
 class WorkerPlan(NamedTuple):
@@ -131,7 +139,7 @@ class ClientService(Service):
         actor = self.world.application.group.registered[action.actor]
         messages = [actor.options(**dict(action.options)).message(**arguments) for arguments in action.arguments]
         client = runtime.client()
-        jobs = await client.send_many(messages) if action.what == "many" else [await client.send(messages[0])]
+        jobs = await client.send_many(messages) if action.what == "many" else [await send(client, messages[0])]
         self.sent[number] = [job.id for job in jobs]
         self.world.accepted(self.sent[number])
 

@@ -22,7 +22,7 @@ class Server:
         self.calls: list[list[int]] = []
         self.gate = asyncio.Event()
         self.refused: set[int] = set()
-        self.commit: GroupCommit[int, int] = GroupCommit(self._flush, most_items=most_items, most_bytes=most_bytes, weigh=lambda item: item)
+        self.commit: GroupCommit[int, int] = GroupCommit(self._flush, most_items=most_items, most_bytes=most_bytes)
 
     async def _flush(self, items: list[int]) -> Sequence[int]:
         self.calls.append(items)
@@ -34,7 +34,7 @@ class Server:
 
     async def submitted(self, *groups: list[int]) -> list[asyncio.Task[Sequence[int]]]:
         """Submit groups from tasks of their own, in order, and return when all of them wait."""
-        tasks = [asyncio.ensure_future(self.commit.submit(group)) for group in groups]
+        tasks = [asyncio.ensure_future(self.commit.submit(group, sum(group))) for group in groups]
         for _ in range(3):
             await asyncio.sleep(0)
         return tasks
@@ -48,19 +48,19 @@ async def answers(tasks: list[asyncio.Task[Sequence[int]]]) -> list[Sequence[int
 async def test_a_lone_caller_waits_for_one_call() -> None:
     server = Server()
     server.gate.set()
-    assert await server.commit.submit([3]) == [6]
+    assert await server.commit.submit([3], 3) == [6]
     assert server.calls == [[3]]
 
 
 async def test_a_caller_after_a_lone_one_leaves_in_its_own_turn_where_python_can() -> None:
     server = Server()
     server.gate.set()
-    await server.commit.submit([1])
-    second = server.commit.submit([2])
+    await server.commit.submit([1], 1)
+    second = server.commit.submit([2], 2)
     assert server.calls == ([[1], [2]] if sys.version_info >= (3, 12) else [[1]])
     assert await second == [4]
     await server.commit.drain()
-    assert await server.commit.submit([3]) == [6]
+    assert await server.commit.submit([3], 3) == [6]
 
 
 async def test_callers_after_many_share_a_call_again() -> None:
@@ -114,10 +114,10 @@ async def test_many_callers_that_come_after_a_lone_one_share_two_calls_evenly() 
 
     async def caller() -> None:
         for number in range(10):
-            await commit.submit([number])
+            await commit.submit([number], number)
 
-    commit: GroupCommit[int, int] = GroupCommit(flush, most_items=500, most_bytes=1 << 20, weigh=lambda _: 1)
-    await commit.submit([0])
+    commit: GroupCommit[int, int] = GroupCommit(flush, most_items=500, most_bytes=1 << 20)
+    await commit.submit([0], 0)
     await asyncio.gather(*(caller() for _ in range(100)))
     assert sum(sizes) == 1 + 1_000
     assert set(sizes[5:-5]) == {50}, sizes
@@ -153,7 +153,7 @@ async def test_a_group_over_the_bounds_goes_alone_and_undivided() -> None:
 async def test_an_empty_group_is_answered_too() -> None:
     server = Server()
     server.gate.set()
-    assert await server.commit.submit([]) == []
+    assert await server.commit.submit([], 0) == []
 
 
 async def test_a_failed_call_reaches_each_of_its_callers_and_no_other() -> None:
@@ -165,7 +165,7 @@ async def test_a_failed_call_reaches_each_of_its_callers_and_no_other() -> None:
     answer, *failed = await asyncio.gather(*first, *later, return_exceptions=True)
     assert answer == [2]
     assert [str(error) for error in failed] == ["gone", "gone"]
-    assert await server.commit.submit([5]) == [10]
+    assert await server.commit.submit([5], 5) == [10]
 
 
 async def test_a_call_that_fails_leaves_those_that_wait_behind_it() -> None:
@@ -229,8 +229,8 @@ async def test_submitting_inside_a_callers_turn_is_not_lost() -> None:
     server.gate.set()
 
     async def chain(item: int) -> Sequence[int]:
-        (double,) = await server.commit.submit([item])
-        return await server.commit.submit([double])
+        (double,) = await server.commit.submit([item], item)
+        return await server.commit.submit([double], double)
 
     assert await asyncio.gather(*map(chain, range(1, 6))) == [[4], [8], [12], [16], [20]]
     assert max(map(len, server.calls)) <= 4

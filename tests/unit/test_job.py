@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from datetime import UTC, datetime
 
@@ -67,13 +68,37 @@ def test_ids_grow_while_the_clock_stands_still_or_goes_back(monkeypatch: pytest.
     assert [id_time_ms(job_id) for job_id in ids] == [5_000, 5_000, 5_000, 5_000, 5_001]
 
 
-def test_ids_grow_when_the_counter_of_a_millisecond_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+class Drawn(random.Random):
+    """Draws the same bits each time, and counts how often."""
+
+    def __init__(self, drawn: int) -> None:
+        """Take what is drawn."""
+        super().__init__()
+        self.drawn = drawn
+        self.times = 0
+
+    def getrandbits(self, k: int, /) -> int:
+        """Return it."""
+        assert self.drawn < 1 << k
+        self.times += 1
+        return self.drawn
+
+
+@pytest.mark.parametrize(
+    ("drawn", "times", "last_ms"),
+    [(0, 1, 5_000), ((1 << 42) - 5_000, 2, 5_001), ((1 << 42) - 1, 10_000, 14_999)],
+    ids=["enough", "used up once", "one in each millisecond"],
+)
+def test_ids_grow_when_a_millisecond_is_used_up(monkeypatch: pytest.MonkeyPatch, drawn: int, times: int, last_ms: int) -> None:
     monkeypatch.setattr("angelrt.job.time.time_ns", lambda: 5_000_000_000)
-    monkeypatch.setattr("angelrt.job.COUNTERS", 8)
+    bits = Drawn(drawn)
+    monkeypatch.setattr("angelrt.job.Random", lambda _: bits)
     maker = IdMaker()
-    ids = [maker.next() for _ in range(1_000)]
+    ids = [maker.next() for _ in range(10_000)]
     assert sorted(set(ids)) == ids
-    assert id_time_ms(ids[-1]) > 5_000
+    assert ids[0] == write_number(5_000 << 42 | drawn, 14)
+    assert bits.times == times
+    assert id_time_ms(ids[-1]) == last_ms
 
 
 def test_two_makers_start_apart_in_the_same_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:

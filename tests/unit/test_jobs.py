@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ async def rt(server_url: str, namespace: str, part: Partition) -> AsyncIterator[
 
 def made(job_id: str, ms: float) -> NewJob:
     """Return a job that was made at a time."""
-    return job(job_id)._replace(record=write_record("a", "none", {"e": ms}, b"{}"))
+    return replace(job(job_id), record=write_record("a", "none", {"e": ms}, b"{}"))
 
 
 async def walk(rt: Runtime[Any], **wanted: Any) -> list[str]:

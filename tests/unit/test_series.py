@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +33,7 @@ async def work(part: Partition, *ids: str, queue: str = "q", pickup: str = "p16"
     """Send, claim and complete jobs."""
     await part.send(*(job(each, queue=queue) for each in ids))
     await part.claim(under="t1", queues=(queue,))
-    await part.settle(*(verdict(each, "c", b"1", under="t1", queue=queue)._replace(counters=f"{queue}|a\0{pickup}\0{run}") for each in ids))
+    await part.settle(*(replace(verdict(each, "c", b"1", under="t1", queue=queue), counters=f"{queue}|a\0{pickup}\0{run}") for each in ids))
 
 
 async def test_each_minute_has_what_happened_in_it(rt: Runtime[None], part: Partition) -> None:

@@ -101,7 +101,7 @@ class Worker:
             state=state,
             base=contextvars.copy_context(),
             rebuild=rebuild,
-            gates_of=self._gates_of if any(actor.definition.limits for actor in actors.values()) or client.queues else None,
+            gates_of=self._gates_of if self._has_limits() else None,
             tracing=client.tracing,
         )
         self._schedules = ScheduleLoop(client, actors, self.queues, schedules)
@@ -246,6 +246,10 @@ class Worker:
             run.cancel("shutdown")
         await asyncio.wait([idle], timeout=CANCELLED_WAIT_S)
         idle.cancel()
+
+    def _has_limits(self) -> bool:
+        queues, actors = self._client.queues.values(), self.actors.values()
+        return any(queue.limits for queue in queues) or any(actor.definition.limits for actor in actors)
 
     def _rules(self) -> dict[str, str]:
         """Return the specs of all limits of this worker's queues and actors, by rule. Raises ConfigError for two specs of one rule."""

@@ -136,14 +136,14 @@ class ClaimLoop:
                 self._refuse(delivery, error)
 
     def _run_of(self, delivery: Delivery, blobs: Mapping[str, bytes], now_ms: float, now_s: float) -> Run:
-        actor_name, meta, arguments = read_record(delivery.record)
+        record = read_record(delivery.record)
         token, attempts, flow, history = read_lease(delivery.lease)
         job_id = delivery.id.decode()
-        actor = self._actors[actor_name]
+        actor, meta = self._actors[record.actor], record.meta
         attempts_max = meta.get("a", actor.definition.retry.attempts)
         timeout_s = meta.get("t", actor.definition.timeout_s)
         return Run(
-            job_id, delivery.queue, token, actor, arguments or blobs.get(job_id) or b"", attempts, attempts_max, timeout_s,
+            job_id, delivery.queue, token, actor, record.arguments or blobs.get(job_id) or b"", attempts, attempts_max, timeout_s,
             rank_ready_ms(float(delivery.rank)), now_ms, now_s, flow, deaths_of(flow) if flow != "-" else 0,
             process_deaths_of(history) if history else 0, meta,
         )  # fmt: skip

@@ -294,13 +294,13 @@ class Runner:
         delay_s = run.actor.definition.retry.delay_s(run.attempt) if after_s is None else after_s
         verdict = self._verdict(run, "f" if final else "d" if has_died else "r", delay_s=delay_s, payload=failure)
         if is_poison:
-            return verdict._replace(gates="p")
-        return verdict._replace(gates=verdict.gates + "h") if isinstance(error, Retry) and error.gate else verdict
+            return replace(verdict, gates="p")
+        return replace(verdict, gates=verdict.gates + "h") if isinstance(error, Retry) and error.gate else verdict
 
     def _given_up(self, run: Run, reason: Poison | WorkerLost) -> Verdict:
         log.error("%s: job %s failed: %s", run.actor.name, run.id, reason, extra={"job_id": run.id, "actor": run.actor.name})
         verdict = self._verdict(run, "g", payload=failure_json(run.actor.name, reason.with_traceback(None)))
-        return verdict._replace(gates="p") if isinstance(reason, Poison) else verdict
+        return replace(verdict, gates="p") if isinstance(reason, Poison) else verdict
 
     def _verdict(self, run: Run, code: str, *, delay_s: float = 0, payload: bytes = b"", children: tuple[NewJob, ...] = ()) -> Verdict:
         counters, gates = f"{run.queue}|{run.actor.name}", ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..config import BATCH_MAX_BYTES, BATCH_MAX_JOBS
@@ -86,4 +87,4 @@ def _without_children(verdict: Verdict, error: RedisFull) -> Verdict:
     if not verdict.children:
         return verdict
     actor = verdict.counters.partition("\0")[0].partition("|")[2]
-    return verdict._replace(code="r", delay_ms=FULL_DELAY_MS, payload=failure_json(actor, error), children=())
+    return replace(verdict, code="r", delay_ms=FULL_DELAY_MS, payload=failure_json(actor, error), children=())
