@@ -8,12 +8,12 @@ import secrets
 import time
 from collections import deque
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from . import views
 from .actor import AS_DECLARED
-from .codec import ValueCodec
+from .codec import plain_codec
 from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES
 from .errors import Draining, DuplicateJob, InvalidOptions, JobNotFound, RedisRefused, RuntimeNotOpen
 from .group_commit import GroupCommit
@@ -151,7 +151,7 @@ class Client:
         if options.cost is not None:
             message = f"options(cost={options.cost}): actor {actor} is not declared here, and its limits are not known"
             raise InvalidOptions(message)
-        encoded = _plain_codec(actor).encode(dict(arguments))
+        encoded = plain_codec(actor).encode(dict(arguments))
         job = self._job(actor, queue, options.priority, encoded, options, self.gates(actor, queue, encoded))
         codes = await self._sends.submit([job], len(encoded))
         job_id, created = await self._accepted(job, codes[0], options)
@@ -252,8 +252,7 @@ class Client:
     def _conflicting(job: NewJob, answer: str) -> tuple[str, bool]:
         """Return the job that is there already, or raise what the answer says: DuplicateJob, Draining."""
         if answer.startswith("#"):
-            message = f"{answer[1:]} is drained and takes no new jobs; `python -m angelrt limits` tells since when, and by whom"
-            raise Draining(message)
+            raise Draining.of(answer[1:])
         if not answer.startswith("!"):
             return answer, False
         actor = read_record(job.record).actor
@@ -310,11 +309,6 @@ def _when(options: SendOptions) -> str:
     if options.at_ms is not None:
         return f"{options.at_ms:.0f}"
     return "" if options.delay_s is None else f"+{options.delay_s * 1000:.0f}"
-
-
-@lru_cache
-def _plain_codec(actor: str) -> ValueCodec:
-    return ValueCodec(dict[str, Any], f"arguments of actor {actor}")
 
 
 def _batches(sends: Iterable[tuple[Message[R], NewJob]]) -> Iterable[list[tuple[Message[R], NewJob]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, Required, cast, get_args, get_origin
 
@@ -227,6 +227,12 @@ class Signature:
         except InvalidArguments as error:
             message = f"{error}: the annotation changed since the job ran"
             raise ResultDecodeError(message) from error
+
+
+@lru_cache
+def plain_codec(actor: str) -> ValueCodec:
+    """Return the codec of arguments, as plain JSON data, of an actor that is not declared here."""
+    return ValueCodec(dict[str, Any], f"arguments of actor {actor}")
 
 
 def decode_any(encoded: bytes) -> Any:

@@ -7,7 +7,6 @@ import math
 import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, Unpack
 
 import orjson
@@ -15,7 +14,7 @@ from pydantic_core import from_json, to_json
 
 from . import views
 from .actor import QUEUE_DEFAULT, check_actor_name
-from .codec import ValueCodec
+from .codec import plain_codec
 from .config import BATCH_MAX_JOBS, BLOB_MIN_BYTES
 from .errors import Draining, DuplicateJob, InvalidArguments, InvalidOptions, JobNotFound
 from .job import NONCE_CHARS, ErrorInfo, View, at_ms, blob_field, id_time_ms, shown_payload, shown_record, write_number, write_record
@@ -480,18 +479,13 @@ def _edited(
     """Return the JSON of changed arguments. Raises InvalidArguments and PayloadTooLarge."""
     kept = {key: value for key, value in from_json(stored).items() if key not in dropped}
     if actor is None:
-        return _plain_codec(name).encode({**kept, **arguments})
+        return plain_codec(name).encode({**kept, **arguments})
     with contextlib.suppress(InvalidArguments):  # what is wrong in them may be what is changed now
         kept = actor.signature.decode(to_json(kept))
     return actor.signature.encode((), {**kept, **arguments})
 
 
-@lru_cache
-def _plain_codec(actor: str) -> ValueCodec:
-    return ValueCodec(dict[str, Any], f"arguments of actor {actor}")
-
-
 def _refusal(job_id: str, answer: str) -> DuplicateJob | Draining:
     if answer.startswith("#"):
-        return Draining(f"{answer[1:]} is drained and takes no new jobs; `python -m angelrt limits` tells since when, and by whom")
+        return Draining.of(answer[1:])
     return DuplicateJob(f"job {job_id} cannot be replayed now: job {answer} does the same work", answer)

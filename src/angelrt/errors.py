@@ -22,7 +22,7 @@ What an actor raises on purpose (`Retry`, `Snooze`, `Fail`) lives in `retry.py`:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,11 @@ class NotReplicated(AngelError):
 
 class Draining(AngelError):
     """The queue, the actor or a key of the job is drained: it takes no new jobs until somebody resumes it."""
+
+    @classmethod
+    def of(cls, what: str) -> Self:
+        """Return the error that names what is drained."""
+        return cls(f"{what} is drained and takes no new jobs; `python -m angelrt limits` tells since when, and by whom")
 
 
 class DuplicateJob(AngelError):

@@ -84,12 +84,6 @@ class Look:
         return {**lately, **self.stats.summary(), "actors": of_actors, "workers": list(map(_plain, self.workers))}
 
 
-def completion_rate(minute: Minute) -> float | None:
-    """Return completed jobs over all that ended by their own verdict, from 0 to 1; None where none did."""
-    ended = minute.completed + minute.failed
-    return minute.completed / ended if ended else None
-
-
 def _sum(word: str, minutes: Sequence[Minute]) -> int:
     return sum(int(getattr(minute, word)) for minute in minutes)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from .errors import InvalidOptions
 from .job import View, at_ms
 from .keys import MINUTE_MS
-from .stats import Figures, add_up, figures
+from .stats import Figures, add_up, completion_rate, figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,11 @@ class Minute(View):
     pickup_p99_ms: float | None = None
     run_p50_ms: float | None = None
     run_p99_ms: float | None = None
+
+    @property
+    def completion_rate(self) -> float | None:
+        """Completed jobs over all that ended by their own verdict, from 0 to 1; None before the first ended."""
+        return completion_rate(self.completed, self.failed)
 
 
 async def series(store: Store, minutes: int, queue: str | None, actor: str | None) -> list[Minute]:

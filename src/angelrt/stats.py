@@ -52,6 +52,12 @@ def quantile_ms(histogram: Mapping[int, int], q: float) -> float | None:
     return bucket_ms(max(histogram))
 
 
+def completion_rate(completed: int, failed: int) -> float | None:
+    """Return completed jobs over all that ended by their own verdict, from 0 to 1; None where none did."""
+    ended = completed + failed
+    return completed / ended if ended else None
+
+
 class Figures(View):
     """What happened to the jobs of one actor in one queue, or of all of them. Times are milliseconds."""
 
@@ -75,8 +81,7 @@ class Figures(View):
     @property
     def completion_rate(self) -> float | None:
         """Completed jobs over all that ended by their own verdict, from 0 to 1; None before the first ended."""
-        ended = self.completed + self.failed
-        return self.completed / ended if ended else None
+        return completion_rate(self.completed, self.failed)
 
 
 class QueueDepth(View):

@@ -11,7 +11,6 @@ from rich.segment import Segment, Segments
 from rich.table import Column, Table
 from rich.text import Text
 
-from .glance import completion_rate
 from .tables import in_ms, in_pair, in_percent, plain
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def _figures(look: Look, before: Look | None, *, narrow: bool, low: bool) -> Tab
         )
     ]
     rows += [
-        ("completion rate", map(in_percent, (completion_rate(minute), completion_rate(last), look.stats.completion_rate))),
+        ("completion rate", map(in_percent, (minute.completion_rate, last.completion_rate, look.stats.completion_rate))),
         ("pickup p50", map(in_ms, (minute.pickup_p50_ms, last.pickup_p50_ms, total.pickup_p50_ms))),
         ("pickup p99", map(in_ms, (minute.pickup_p99_ms, last.pickup_p99_ms, total.pickup_p99_ms))),
     ]

@@ -1,0 +1,78 @@
+"""What a send is stored as: the short way of plain sends and the way of all others write the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from angelrt import Concurrency, Queue, Runtime, Unique
+from angelrt.client import Client
+from angelrt.config import BLOB_MIN_BYTES
+from angelrt.job import PRIORITY_DEFAULT, read_record
+from angelrt.keys import Keys
+from angelrt.store import NewJob, Store
+
+QUEUES = (Queue("mail"), Queue("narrow", limits=[Concurrency(1)]))
+
+
+def client() -> Client:
+    """Return a client that is never connected, to see what it would write."""
+
+    def run_sync(_: Any) -> Any:
+        raise AssertionError
+
+    return Client(Store("redis://nowhere", Keys("none")), run_sync, {queue.name: queue for queue in QUEUES})
+
+
+def both_ways(**declared: Any) -> tuple[NewJob, NewJob]:
+    """Return a send as declared, and one that says of itself what is declared, under the same id."""
+    rt = Runtime("redis://nowhere", queues=QUEUES)
+
+    @rt.actor(**declared)
+    async def work(text: str) -> None: ...
+
+    sender, text = client(), "x" * 100
+    job = sender.new_job(work.message(text))
+    same = sender.new_job(work.options(priority=work.definition.priority).message(text))
+    return job, replace(same, id=job.id)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {},
+        {"queue": "mail"},
+        {"name": "größe"},
+        {"priority": 0},
+        {"limits": [Concurrency(3)]},
+        {"limits": [Concurrency(3, per="text")]},
+        {"queue": "narrow"},
+        {"unique": Unique()},
+    ],
+    ids=["plain", "a queue without limits", "a name", "priority", "limit", "limit of a key", "limit of the queue", "unique"],
+)
+def test_a_send_as_declared_is_what_one_is_that_says_the_same(declared: dict[str, Any]) -> None:
+    job, same = both_ways(**declared)
+    assert job == same
+    assert read_record(job.record).arguments == b'{"text":"' + b"x" * 100 + b'"}'
+
+
+def test_a_plain_send_says_nothing_but_its_place() -> None:
+    job, _ = both_ways(queue="mail")
+    assert job == NewJob("mail", job.id, job.record)
+    assert both_ways(priority=PRIORITY_DEFAULT)[0].priority is None
+
+
+@pytest.mark.parametrize(("over", "is_apart"), [(0, False), (1, True)], ids=["at the bound", "over it"])
+def test_large_arguments_of_a_plain_send_are_kept_apart(over: int, is_apart: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    rt = Runtime("redis://nowhere")
+
+    @rt.actor()
+    async def work(text: str) -> None: ...
+
+    message = work.message("x" * (BLOB_MIN_BYTES - len('{"text":""}') + over))
+    job = client().new_job(message)
+    assert job.blob == (message.arguments if is_apart else None)
+    assert read_record(job.record).arguments == (b"" if is_apart else message.arguments)
