@@ -100,7 +100,7 @@ class Client:
     # -- sending -------------------------------------------------------------------------------------------------------------------
 
     async def send(self, actor: Actor[Any, R], arguments: bytes, options: SendOptions = AS_DECLARED) -> Job[R]:
-        """Send one message, encoded; see `Actor.send`."""
+        """Send one call, whose arguments are encoded already; see `Actor.send`."""
         job = self._new_job(actor, arguments, options)
         code = (await self._sends.submit([job], len(arguments)))[0]
         job_id, created = (job.id, True) if code == 1 else await self._accepted(job, code, options)

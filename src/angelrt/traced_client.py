@@ -29,7 +29,7 @@ class TracedClient(Client):
         self.tracing = self._recorder = tracing
 
     async def send(self, actor: Actor[Any, R], arguments: bytes, options: SendOptions = AS_DECLARED) -> Job[R]:
-        """Send one message, encoded; see `Actor.send`."""
+        """Send one call, whose arguments are encoded already; see `Actor.send`."""
         queue = options.queue or actor.definition.queue
         with self._recorder.sending(actor.name, queue, Counter([queue])) as span:
             job = await super().send(actor, arguments, options)
