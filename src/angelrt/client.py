@@ -173,7 +173,7 @@ class Client:
             return NewJob(definition.queue, self._ids.next(), head + arguments)
         priority = definition.priority if options.priority is None else options.priority
         queue = options.queue or definition.queue
-        has_limits = definition.limits or self._limits_of(queue)
+        has_limits = definition.limits or self.limits_of(queue)
         flow = self.gates(definition.name, queue, arguments, actor, options.cost) if has_limits else []
         if definition.unique is not None:
             flow.append(definition.unique.item(definition.name, arguments, actor.signature.defaults))
@@ -184,16 +184,17 @@ class Client:
     def _find_plain_head(self, actor: Actor[Any, Any]) -> bytes | None:
         """Return what the records of an actor begin with whose sends, as declared, ask for nothing but a place; None for other actors."""
         asked = actor.definition
-        if asked.limits or asked.unique or asked.priority != PRIORITY_DEFAULT or self._limits_of(asked.queue) or self.tracing:
+        if asked.limits or asked.unique or asked.priority != PRIORITY_DEFAULT or self.limits_of(asked.queue) or self.tracing:
             return None
         return record_head(asked.name, self._ids.nonce, {})
 
-    def _limits_of(self, queue: str) -> Sequence[Limit]:
+    def limits_of(self, queue: str) -> Sequence[Limit]:
+        """Return the limits of all jobs of a queue."""
         return self.queues[queue].limits if queue in self.queues else ()
 
     def gates(self, name: str, queue: str, arguments: bytes, actor: Actor[..., Any] | None = None, cost: int | None = None) -> list[str]:
         """Return the gates of a job, its queue's first. Raises InvalidArguments for a key that cannot be one."""
-        found = gates_of(self._limits_of(queue), "", queue, arguments, {})
+        found = gates_of(self.limits_of(queue), "", queue, arguments, {})
         if actor is not None and actor.definition.limits:
             found += gates_of(actor.definition.limits, name, queue, arguments, actor.signature.defaults, cost)
         return list(dict.fromkeys(found)) if found else found

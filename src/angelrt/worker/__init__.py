@@ -282,8 +282,7 @@ class Worker:
         """Return the gates of a run; none without a further look where its flow names every rule. Raises what a send would raise."""
         rules = self._rules_of.get((run.actor.name, run.queue))
         if rules is None:
-            queue = self._client.queues.get(run.queue)
-            named = [("", limit) for limit in (queue.limits if queue else ())]
+            named = [("", limit) for limit in self._client.limits_of(run.queue)]
             named += [(run.actor.name, limit) for limit in run.actor.definition.limits]
             rules = tuple(f",{limit.letter}{rule_of(limit, name, run.queue)}=" for name, limit in named)
             self._rules_of[run.actor.name, run.queue] = rules
