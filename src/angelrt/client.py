@@ -124,8 +124,7 @@ class Client:
         handles: list[Job[R]] = []
         sent: deque[tuple[list[tuple[Message[R], NewJob]], asyncio.Future[Sequence[int | bytes]]]] = deque()
         try:
-            for batch in _batches((message, self.new_job(message)) for message in messages):
-                size_bytes = sum(len(message.arguments) for message, _ in batch)
+            for batch, size_bytes in _batches((message, self.new_job(message)) for message in messages):
                 sent.append((batch, self._sends.submit([job for _, job in batch], size_bytes)))
                 if len(sent) > 1:
                     handles += await self._handles(*sent.popleft())
@@ -173,8 +172,7 @@ class Client:
             return NewJob(definition.queue, self._ids.next(), head + arguments)
         priority = definition.priority if options.priority is None else options.priority
         queue = options.queue or definition.queue
-        has_limits = definition.limits or self.limits_of(queue)
-        flow = self.gates(definition.name, queue, arguments, actor, options.cost) if has_limits else []
+        flow = self.gates(definition.name, queue, arguments, actor, options.cost)
         if definition.unique is not None:
             flow.append(definition.unique.item(definition.name, arguments, actor.signature.defaults))
             if definition.unique.debounce_s is not None and options.delay_s is None and options.at_ms is None:
@@ -312,16 +310,16 @@ def _when(options: SendOptions) -> str:
     return "" if options.delay_s is None else f"+{options.delay_s * 1000:.0f}"
 
 
-def _batches(sends: Iterable[tuple[Message[R], NewJob]]) -> Iterable[list[tuple[Message[R], NewJob]]]:
-    """Divide what is to be sent into lists bounded in number and bytes."""
+def _batches(sends: Iterable[tuple[Message[R], NewJob]]) -> Iterable[tuple[list[tuple[Message[R], NewJob]], int]]:
+    """Divide what is to be sent into lists bounded in number and bytes; yields each with its bytes."""
     batch: list[tuple[Message[R], NewJob]] = []
-    weight = 0
+    batch_bytes = 0
     for message, job in sends:
-        size = len(message.arguments)
-        if batch and (len(batch) >= BATCH_MAX_JOBS or weight + size > BATCH_MAX_BYTES):
-            yield batch
-            batch, weight = [], 0
+        size_bytes = len(message.arguments)
+        if batch and (len(batch) >= BATCH_MAX_JOBS or batch_bytes + size_bytes > BATCH_MAX_BYTES):
+            yield batch, batch_bytes
+            batch, batch_bytes = [], 0
         batch.append((message, job))
-        weight += size
+        batch_bytes += size_bytes
     if batch:
-        yield batch
+        yield batch, batch_bytes

@@ -30,7 +30,7 @@ class TracedClient(Client):
 
     async def send(self, actor: Actor[Any, R], arguments: bytes, options: SendOptions = AS_DECLARED) -> Job[R]:
         """Send one call, whose arguments are encoded already; see `Actor.send`."""
-        queue = options.queue or actor.definition.queue
+        queue = _queue_of(actor, options)
         with self._recorder.sending(actor.name, queue, Counter([queue])) as span:
             job = await super().send(actor, arguments, options)
             span.is_of(job.id)
@@ -42,7 +42,7 @@ class TracedClient(Client):
 
         def counted() -> Iterator[Message[R]]:
             for message in messages:
-                sent[_queue_of(message)] += 1
+                sent[_queue_of(message.actor, message.options)] += 1
                 yield message
 
         with self._recorder.sending("", "", sent) as span:
@@ -58,5 +58,5 @@ class TracedClient(Client):
         return job
 
 
-def _queue_of(message: Message[Any]) -> str:
-    return message.options.queue or message.actor.definition.queue
+def _queue_of(actor: Actor[Any, Any], options: SendOptions) -> str:
+    return options.queue or actor.definition.queue

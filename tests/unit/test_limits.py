@@ -21,11 +21,9 @@ from angelrt import (
     Retry,
     Runtime,
 )
-from angelrt.client import Client
 from angelrt.context import CurrentJob
-from angelrt.keys import Keys
 from angelrt.limits import KEY_MAX_BYTES, gates_of, quoted, read_rate, rule_of
-from angelrt.store import Store
+from tests.unit.unconnected import client
 
 FLOW_ITEM = re.compile(r"[cr][^\s,*=\0]*=[^\s,*=\0]*(\*\d+)?")
 ODD = [
@@ -52,17 +50,6 @@ NO_RATES: list[Any] = [
     *("", "5", "/s", "5/", "5/0s", "0/s", "-5/s", "5/-1s", "5/fortnight", "5/367d", "1.5/s", "5/1.5s", "5/s/s", "5 per s", "5/ms"),
     *("\u0663/s", "5/\u0663s", None, 5, b"5/s", "5/s\n/s", "5/99999999999999999999w", "99999999999999/s"),
 ]
-
-
-def client(*queues: Queue) -> Client:
-    """Return a client that is never connected, to see what it would write."""
-
-    def run_sync(_: Any) -> Any:
-        raise AssertionError
-
-    store = Store("redis://nowhere", Keys("none"))
-    store.clock = lambda: 1_750_000_000_000.0
-    return Client(store, run_sync, {queue.name: queue for queue in queues})
 
 
 def flow(message: Any, *queues: Queue) -> list[str]:

@@ -8,22 +8,12 @@ from typing import Any
 import pytest
 
 from angelrt import Concurrency, Queue, Runtime, Unique
-from angelrt.client import Client
 from angelrt.config import BLOB_MIN_BYTES
 from angelrt.job import PRIORITY_DEFAULT, read_record
-from angelrt.keys import Keys
-from angelrt.store import NewJob, Store
+from angelrt.store import NewJob
+from tests.unit.unconnected import client
 
 QUEUES = (Queue("mail"), Queue("narrow", limits=[Concurrency(1)]))
-
-
-def client() -> Client:
-    """Return a client that is never connected, to see what it would write."""
-
-    def run_sync(_: Any) -> Any:
-        raise AssertionError
-
-    return Client(Store("redis://nowhere", Keys("none")), run_sync, {queue.name: queue for queue in QUEUES})
 
 
 def both_ways(**declared: Any) -> tuple[NewJob, NewJob]:
@@ -33,7 +23,7 @@ def both_ways(**declared: Any) -> tuple[NewJob, NewJob]:
     @rt.actor(**declared)
     async def work(text: str) -> None: ...
 
-    sender, text = client(), "x" * 100
+    sender, text = client(*QUEUES), "x" * 100
     job = sender.new_job(work.message(text))
     same = sender.new_job(work.options(priority=work.definition.priority).message(text))
     return job, replace(same, id=job.id)
