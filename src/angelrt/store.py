@@ -22,6 +22,7 @@ from .job import blob_field
 from .link import Link, LinkLost, ReplicatedLink, pause_s
 from .refusals import passes, refusal
 from .scripts import QueueIndex
+from .server_clock import ServerClock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -148,7 +149,7 @@ class Store:
         self.clock: Callable[[], float] | None = None
         self._retention = retention or Retention()
         self._events_max = str(events_max) if events_max else ""
-        self._offset_ms = (time.time() - time.monotonic()) * 1000
+        self._server_clock = ServerClock()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -226,7 +227,7 @@ class Store:
         """
         index = QueueIndex(self.keys, queues)
         wake = ["BZPOPMIN", *(self.keys.queue(queue)[5] for queue in queues), BLOCK_S]
-        resend = 0
+        sent_s, resend = time.monotonic(), 0
 
         def attempt() -> Awaitable[Any]:
             nonlocal resend
@@ -236,16 +237,18 @@ class Store:
             resend = 1
             return self._once(link, scripts.CLAIM, command, before)
 
-        return self._claimed(await self._retrying(attempt, None), queues)
+        return self._claimed(await self._retrying(attempt, None), queues, sent_s)
 
     async def tick(self, queues: Sequence[str]) -> tuple[float, float]:
         """Move what is due; return the server's time and the next due time (-1 for never), in milliseconds."""
+        sent_s = time.monotonic()
         reply = await self._verb(scripts.TICK, queues, [self._now()])
-        return self._server_time(reply[0]), float(reply[1])
+        return self._server_time(reply[0], sent_s), float(reply[1])
 
     async def beat(self, worker: str, info: bytes, queues: Sequence[str], actors: Sequence[str] = ()) -> float:
         """Register a worker or keep it alive; with actors, open the lanes that waited for them. Returns the server's time in ms."""
-        return self._server_time(await self._verb(scripts.BEAT, queues, [self._now(), worker, info, *actors]))
+        sent_s = time.monotonic()
+        return self._server_time(await self._verb(scripts.BEAT, queues, [self._now(), worker, info, *actors]), sent_s)
 
     async def expire_worker(
         self, worker: str, queues: Sequence[str], *, died: bool, beat_ms: float | None = None, deadline_s: float | None = None
@@ -292,8 +295,9 @@ class Store:
             arguments += (index[job.queue], job.id, failed_ms, job.when, job.record, void, job.flow)
         blobs = [part for job, *_ in failures if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
         command = self._command(scripts.REPLAY, index.queue_keys, arguments)
+        sent_s = time.monotonic()
         reply = await self._run(scripts.REPLAY, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S)
-        return self._server_time(reply[0]), reply[1:]
+        return self._server_time(reply[0], sent_s), reply[1:]
 
     async def purge(self, failures: Sequence[tuple[str, int]]) -> list[int]:
         """Forget failed jobs, some dozens, given as (id, failed_ms); 1 for each that is gone, 0 for another failure or none."""
@@ -387,16 +391,17 @@ class Store:
 
     def server_ms(self) -> float:
         """Return the server's time as last learnt, in milliseconds since 1970."""
-        return self.clock() if self.clock else time.monotonic() * 1000 + self._offset_ms
+        return self.clock() if self.clock else self._server_clock.now_ms()
 
     async def learn_time(self, deadline_s: float) -> None:
         """Ask the server for its time; raises RedisUnavailable when it does not answer."""
+        sent_s = time.monotonic()
         seconds, microseconds = (await self.commands(["TIME"], deadline_s=deadline_s))[0]
-        self._server_time(b"%d" % (int(seconds) * 1000 + int(microseconds) // 1000))
+        self._server_clock.hear(int(seconds) * 1000 + int(microseconds) / 1000, sent_s)
 
-    def _server_time(self, reply: bytes) -> float:
+    def _server_time(self, reply: bytes, sent_s: float) -> float:
         now_ms = float(reply)
-        self._offset_ms = now_ms - time.monotonic() * 1000
+        self._server_clock.hear(now_ms, sent_s)
         return now_ms
 
     def _now(self) -> str:
@@ -462,8 +467,8 @@ class Store:
                 log.warning("Redis at %s: %s; trying again in %.2f s (attempt %d)", redact(self.url), error, wait_s, tries)
             await asyncio.sleep(wait_s)
 
-    def _claimed(self, reply: list[Any], queues: Sequence[str]) -> Claimed:
-        now_ms = self._server_time(reply[0])
+    def _claimed(self, reply: list[Any], queues: Sequence[str], sent_s: float) -> Claimed:
+        now_ms = self._server_time(reply[0], sent_s)
         parked = [name.decode(errors="replace") for name in reply[3]]
         named = map(["", *queues].__getitem__, reply[5::5])
         rows = zip(reply[4::5], named, reply[6::5], reply[7::5], reply[8::5], strict=True)

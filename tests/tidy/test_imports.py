@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LAYERS = (
     {"errors", "config", "keys", "job", "retry", "cron", "codec", "stats", "limits", "unique", "queue", "redaction_marks"},
-    {"scripts", "refusals", "sentinel", "eager"},
+    {"scripts", "refusals", "sentinel", "eager", "server_clock"},
     {"link", "group_commit"},
     {"store", "inbox"},
     {"views", "fleet", "handle", "actor", "context", "control", "usage", "explain", "dead_letters", "schedules", "embedded"},

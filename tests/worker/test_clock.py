@@ -31,7 +31,7 @@ async def test_a_time_that_was_learnt_wrong_holds_up_nothing_that_is_due(
     loop = DueLoop(store, [QUEUE])
     await store.learn_time(5)
     due_ms = store.server_ms() + ahead_ms
-    store._offset_ms -= LATE_MS  # noqa: SLF001 - as after a reply that was read late, since the process stood still
+    store._server_clock._offset_ms -= LATE_MS  # noqa: SLF001 - as after a reply that was read late, since the process stood still
     loop.due(due_ms)
     running = asyncio.create_task(loop.run())
     await asyncio.sleep(0)

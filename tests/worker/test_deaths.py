@@ -95,7 +95,7 @@ async def test_a_clock_that_was_set_back_and_not_looked_at_since_makes_nobody_de
     worker = await register(rt, store, silent_ms=500)
     loop = DeathsLoop(store, "watcher", LEASE_MS)
     for _ in range(2):
-        store._offset_ms = (await _server_ms(store)) + 60_000 - time.monotonic() * 1000  # noqa: SLF001 - the time as known before
+        store._server_clock._offset_ms = (await _server_ms(store)) + 60_000 - time.monotonic() * 1000  # noqa: SLF001 - the time as known before
         assert await loop.look() == 0
     assert set(await registered(store)) == {worker}
     await store.expire_worker(worker, [QUEUE], died=False)
