@@ -63,14 +63,13 @@ class GroupCommit(Generic[T, R]):
                 self._last_groups = len(batch)
                 self._in_flight += len(batch)
                 try:
-                    answers = await self._flush([item for items, _, _ in batch for item in items])
+                    _answer(batch, await self._flush([item for items, _, _ in batch for item in items]))
                 except Exception as error:  # noqa: BLE001 - it is for those who wait
                     _fail(batch, error)
                 except BaseException:
                     _give_up(batch)
                     raise
                 else:
-                    _answer(batch, answers)
                     if len(batch) > 1:
                         await asyncio.sleep(0)  # those who have their answer may call again at once, and share with who waits already
                 finally:
@@ -96,6 +95,10 @@ class GroupCommit(Generic[T, R]):
 
 
 def _answer(batch: list[Group[T, R]], answers: Sequence[R]) -> None:
+    asked, told = sum(len(items) for items, _, _ in batch), len(answers)
+    if asked != told:
+        message = f"a call of {asked} items was answered by {told}"
+        raise ValueError(message)
     start = 0
     for items, _, future in batch:
         end = start + len(items)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -166,6 +166,18 @@ async def test_a_failed_call_reaches_each_of_its_callers_and_no_other() -> None:
     assert answer == [2]
     assert [str(error) for error in failed] == ["gone", "gone"]
     assert await server.commit.submit([5], 5) == [10]
+
+
+@pytest.mark.parametrize("told", [None, [1], [1, 2, 3]], ids=["nothing", "too few", "too many"])
+async def test_a_call_that_does_not_answer_each_item_fails_for_all_of_its_callers(told: Any) -> None:
+    async def answer_wrong(_: list[int]) -> Any:
+        return told
+
+    commit: GroupCommit[int, int] = GroupCommit(answer_wrong, most_items=4, most_bytes=100)
+    async with asyncio.timeout(5):
+        got = await asyncio.gather(commit.submit([1], 1), commit.submit([2], 1), return_exceptions=True)
+        await commit.drain()
+    assert [type(one) for one in got] == [TypeError if told is None else ValueError] * 2
 
 
 async def test_a_call_that_fails_leaves_those_that_wait_behind_it() -> None:
