@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from angelrt import Concurrency, Queue, RateLimit, Runtime
-from angelrt.store import NewJob
+from angelrt.new_jobs import NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable

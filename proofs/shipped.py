@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from angelrt.keys import OWN_KEYS, QUEUE_KEYS, Keys
 from angelrt.link import Link, LinkLost
-from angelrt.store import Lease, NewJob, Store, Verdict
+from angelrt.new_jobs import NewJob
+from angelrt.store import Lease, Store, Verdict
 
 from .model import GHOST
 from .snapshot import EMPTY, HASHES, LEASE_MS, LOOKED_MS, NOW_MS, QUEUE, SETS, Snapshots, canonical, gate_name, rule_name

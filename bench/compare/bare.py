@@ -18,6 +18,7 @@ from angelrt import scripts
 from angelrt.config import BATCH_MAX_JOBS, EVENTS_MAX, Retention
 from angelrt.job import IdMaker, write_record
 from angelrt.keys import Keys
+from angelrt.new_jobs import NewJob, packed
 from angelrt.stats import run_words
 from angelrt.store import evalsha
 from angelrt.worker.claim import TOKEN_CHARS
@@ -75,10 +76,9 @@ class Bare:
         ids = IdMaker()
         records = [write_record("job", ids.nonce, {}, b'{"data":"%b"}' % data_of(number).encode()) for number in range(jobs)]
         for first in range(0, jobs, BATCH_MAX_JOBS):
-            arguments: list[Any] = ["", EVENTS_MAX]
-            for record in records[first : first + BATCH_MAX_JOBS]:
-                arguments += ("1", ids.next(), record)
-            self.call(self.script(scripts.ENQUEUE, arguments))
+            new = [NewJob("default", ids.next(), record) for record in records[first : first + BATCH_MAX_JOBS]]
+            argument, _ = packed(scripts.QueueIndex(self.keys), new)
+            self.call(self.script(scripts.ENQUEUE, ["", EVENTS_MAX, argument]))
 
     def claim(self) -> list[Any]:
         """Return the command that leases the next jobs."""

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from weakref import WeakSet
 
 from . import views
 from .actor import AS_DECLARED
@@ -21,32 +22,33 @@ from .handle import Job
 from .inbox import Inbox
 from .job import NONCE_CHARS, PRIORITY_DEFAULT, IdMaker, JobInfo, read_record, record_head, write_number, write_record
 from .limits import gates_of, quoted
-from .store import NewJob, Store
+from .new_jobs import ID, NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
     from .actor import Actor, Message, SendOptions
     from .limits import Limit
+    from .new_jobs import NewJobFields
     from .queue import Queue
+    from .store import Store
     from .tracing import Tracing
 
 T = TypeVar("T")
 R = TypeVar("R")
 COLLISIONS_MAX: Final = 3
 WATCH_MAX_IDS: Final = 500
-_forks = 0
-"""How often this process was forked off another since the module was imported."""
+CLOSED: Final = "the runtime is not open: it was closed; keep `async with rt:` (or `with rt:`) open around what sends and waits"
+FORKED: Final = "this process was forked after the runtime was opened: a connection cannot be shared, open the runtime in the child"
+_open: Final[WeakSet[Client]] = WeakSet()
 
 
 def _note_fork() -> None:
-    global _forks  # noqa: PLW0603 - told by the operating system alone
-    _forks += 1
+    for client in _open:
+        client.shut = FORKED
 
 
 os.register_at_fork(after_in_child=_note_fork)
-
-CLOSED: Final = "the runtime is not open: it was closed; keep `async with rt:` (or `with rt:`) open around what sends and waits"
 
 
 class RunSync(Protocol):
@@ -61,6 +63,8 @@ class Client:
     """Sends messages in group commits and waits for outcomes over one subscription."""
 
     tracing: Tracing | None = None
+    shut = ""
+    """Why nothing is sent or awaited any more; empty while it may be."""
 
     def __init__(self, store: Store, run_sync: RunSync, queues: Mapping[str, Queue] | None = None) -> None:
         """Take over the store of an open runtime; `run_sync` runs a coroutine on the runtime's loop from another thread."""
@@ -69,27 +73,23 @@ class Client:
         self.run_sync = run_sync
         self._ids = IdMaker()
         self._name = write_number(secrets.randbits(48), 8)
-        self._sends: GroupCommit[NewJob, int | bytes] = GroupCommit(
+        self._sends: GroupCommit[NewJobFields, int | bytes] = GroupCommit(
             self.store.enqueue, most_items=BATCH_MAX_JOBS, most_bytes=BATCH_MAX_BYTES
         )
         self._watches: GroupCommit[str, tuple[str, bytes]] = GroupCommit(self._watch, most_items=WATCH_MAX_IDS, most_bytes=BATCH_MAX_BYTES)
         self._plain_head = cache(self._find_plain_head)
         self._inbox = Inbox(store.url, store.keys.inbox(self._name), self._on_news)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-        self._forks = _forks
-        self._closed = False
+        _open.add(self)
 
     def check_open(self) -> None:
         """Raise RuntimeNotOpen when the runtime was closed, or this process was forked after it was opened."""
-        if self._forks != _forks:
-            message = "this process was forked after the runtime was opened: a connection cannot be shared, open the runtime in the child"
-            raise RuntimeNotOpen(message)
-        if self._closed:
-            raise RuntimeNotOpen(CLOSED)
+        if self.shut:
+            raise RuntimeNotOpen(self.shut)
 
     async def close(self) -> None:
         """Finish what is being sent, tell those who wait for results, and end the subscription."""
-        self._closed = True
+        self.shut = CLOSED
         await self._sends.drain()
         for waiting in self._waiting.values():
             for news in waiting:
@@ -103,7 +103,7 @@ class Client:
         """Send one call, whose arguments are encoded already; see `Actor.send`."""
         job = self._new_job(actor, arguments, options)
         code = (await self._sends.submit([job], len(arguments)))[0]
-        job_id, created = (job.id, True) if code == 1 else await self._accepted(job, code, options)
+        job_id, created = (job[ID], True) if code == 1 else await self._accepted(job, code, options)
         return Job(job_id, created, self, actor)
 
     def send_sync(self, message: Message[R]) -> Job[R]:
@@ -122,9 +122,9 @@ class Client:
         """
         self.check_open()
         handles: list[Job[R]] = []
-        sent: deque[tuple[list[tuple[Message[R], NewJob]], asyncio.Future[Sequence[int | bytes]]]] = deque()
+        sent: deque[tuple[list[tuple[Message[R], NewJobFields]], asyncio.Future[Sequence[int | bytes]]]] = deque()
         try:
-            for batch, size_bytes in _batches((message, self.new_job(message)) for message in messages):
+            for batch, size_bytes in _batches((one, self._new_job(one.actor, one.arguments, one.options)) for one in messages):
                 sent.append((batch, self._sends.submit([job for _, job in batch], size_bytes)))
                 if len(sent) > 1:
                     handles += await self._handles(*sent.popleft())
@@ -137,10 +137,12 @@ class Client:
                 answers.cancel()
         return handles
 
-    async def _handles(self, batch: Sequence[tuple[Message[R], NewJob]], answers: asyncio.Future[Sequence[int | bytes]]) -> list[Job[R]]:
+    async def _handles(
+        self, batch: Sequence[tuple[Message[R], NewJobFields]], answers: asyncio.Future[Sequence[int | bytes]]
+    ) -> list[Job[R]]:
         handles: list[Job[R]] = []
         for (message, job), code in zip(batch, await answers, strict=True):
-            job_id, created = (job.id, True) if code == 1 else await self._accepted(job, code, message.options)
+            job_id, created = (job[ID], True) if code == 1 else await self._accepted(job, code, message.options)
             handles.append(Job(job_id, created, self, message.actor))
         return handles
 
@@ -162,14 +164,14 @@ class Client:
 
     def new_job(self, message: Message[Any]) -> NewJob:
         """Return the stored form of a message, with an id."""
-        return self._new_job(message.actor, message.arguments, message.options)
+        return NewJob._make(self._new_job(message.actor, message.arguments, message.options))
 
-    def _new_job(self, actor: Actor[Any, Any], arguments: bytes, options: SendOptions) -> NewJob:
+    def _new_job(self, actor: Actor[Any, Any], arguments: bytes, options: SendOptions) -> NewJobFields:
         definition = actor.definition
         if options is not AS_DECLARED:
             definition.check_send(options)
         elif (head := self._plain_head(actor)) and len(arguments) <= BLOB_MIN_BYTES:
-            return NewJob(definition.queue, self._ids.next(), head + arguments)
+            return definition.queue, self._ids.next(), head + arguments, None, "", None, ""
         priority = definition.priority if options.priority is None else options.priority
         queue = options.queue or definition.queue
         flow = self.gates(definition.name, queue, arguments, actor, options.cost)
@@ -228,17 +230,18 @@ class Client:
             raise JobNotFound(views.not_found(job_id))
         return code > 0
 
-    async def _accepted(self, job: NewJob, code: int | bytes, options: SendOptions) -> tuple[str, bool]:
+    async def _accepted(self, sent: NewJobFields, code: int | bytes, options: SendOptions) -> tuple[str, bool]:
         """Return the id and whether it was created; an id drawn here that collides with another's is drawn again.
 
         The record need not change: it names neither its id nor its time, and its nonce is of this process.
         """
+        job = NewJob._make(sent)
         if isinstance(code, bytes):
             return self._conflicting(job, code.decode())
         if code or options.id is not None:
             return job.id, bool(code)
         for _ in range(COLLISIONS_MAX):
-            job = replace(job, id=self._ids.next())
+            job = job._replace(id=self._ids.next())
             code = (await self._sends.submit([job], job.size_bytes))[0]
             if isinstance(code, bytes):
                 return self._conflicting(job, code.decode())
@@ -310,9 +313,9 @@ def _when(options: SendOptions) -> str:
     return "" if options.delay_s is None else f"+{options.delay_s * 1000:.0f}"
 
 
-def _batches(sends: Iterable[tuple[Message[R], NewJob]]) -> Iterable[tuple[list[tuple[Message[R], NewJob]], int]]:
+def _batches(sends: Iterable[tuple[Message[R], NewJobFields]]) -> Iterable[tuple[list[tuple[Message[R], NewJobFields]], int]]:
     """Divide what is to be sent into lists bounded in number and bytes; yields each with its bytes."""
-    batch: list[tuple[Message[R], NewJob]] = []
+    batch: list[tuple[Message[R], NewJobFields]] = []
     batch_bytes = 0
     for message, job in sends:
         size_bytes = len(message.arguments)

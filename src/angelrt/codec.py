@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, Required, cast, get_args, get_origin
 
@@ -51,7 +51,7 @@ class ValueCodec:
         """Compile the annotation; `parts` are those of the fields that it was made of. Raises ConfigError for one that has no JSON form."""
         self.what = what
         kinds = [annotation] if parts is None else parts
-        self._is_plain, self._is_sure = _is_one_of(PLAIN, kinds), _is_one_of(SURE, kinds)
+        self._is_sure = _is_one_of(SURE, kinds)
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
@@ -61,6 +61,7 @@ class ValueCodec:
             raise ConfigError(message) from error
         # The validator itself: the adapter's methods only look up options that are never given here, which takes longer than to validate.
         self._validate, self._validate_json = self._adapter.validator.validate_python, self._adapter.validator.validate_json
+        self._dump = orjson.dumps if _is_one_of(PLAIN, kinds) else partial(self._adapter.dump_json, warnings="error")
 
     def encode(self, value: Any) -> bytes:
         """Return the JSON of a value.
@@ -69,7 +70,7 @@ class ValueCodec:
         """
         try:
             checked = self._validate(value)
-            encoded = orjson.dumps(checked) if self._is_plain else self._adapter.dump_json(checked, warnings="error")
+            encoded = self._dump(checked)
             if not self._is_sure:
                 self._check_round_trip(checked, encoded)
         except ValidationError as error:

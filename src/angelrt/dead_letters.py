@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, Unpack
 
@@ -18,6 +18,7 @@ from .codec import plain_codec
 from .config import BATCH_MAX_JOBS, BLOB_MIN_BYTES
 from .errors import Draining, DuplicateJob, InvalidArguments, InvalidOptions, JobNotFound
 from .job import NONCE_CHARS, ErrorInfo, View, at_ms, blob_field, id_time_ms, shown_payload, shown_record, write_number, write_record
+from .new_jobs import NewJob
 from .queue import check_queue
 from .retry import MAX_DELAY_S
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .client import Client
     from .handle import Job
     from .job import Record
-    from .store import NewJob, Store
+    from .store import Store
     from .views import Run
 
 PAGE_DEFAULT: Final = 50
@@ -456,8 +457,6 @@ def _when(first_ms: float | None, after_ms: float) -> str:
 
 
 def _as_it_is(failure: _Failure, when: str = "") -> NewJob:
-    from .store import NewJob  # noqa: PLC0415 - loads redis, which a program that only declares actors does not need
-
     return NewJob(failure.queue, failure.head.id, b"", None, when)
 
 
@@ -470,7 +469,7 @@ def _with_arguments(failure: _Failure, encoded: bytes, gates: list[str]) -> NewJ
     blob = encoded if len(encoded) > BLOB_MIN_BYTES else None
     flow = [*gates, *(item for item in failure.run.flow.split(",") if item[0] in "pt")]
     stored = write_record(record.actor, nonce, record.meta, b"" if blob else encoded)
-    return replace(_as_it_is(failure), record=stored, blob=blob, flow=",".join(flow) or "-")
+    return _as_it_is(failure)._replace(record=stored, blob=blob, flow=",".join(flow) or "-")
 
 
 def _edited(

@@ -8,7 +8,7 @@ else calls in that turn shares it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from .eager import begin
@@ -33,7 +33,7 @@ class GroupCommit(Generic[T, R]):
         self._flush = flush
         self._most_items = most_items
         self._most_bytes = most_bytes
-        self._waiting: deque[Group[T, R]] = deque()
+        self._waiting: list[Group[T, R]] = []
         self._flushers: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._last_groups = 0
@@ -59,11 +59,11 @@ class GroupCommit(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                batch = self._next_batch()
+                batch, items = self._next_batch()
                 self._last_groups = len(batch)
                 self._in_flight += len(batch)
                 try:
-                    _answer(batch, await self._flush([item for items, _, _ in batch for item in items]))
+                    _answer(batch, len(items), await self._flush(items))
                 except Exception as error:  # noqa: BLE001 - it is for those who wait
                     _fail(batch, error)
                 except BaseException:
@@ -78,26 +78,32 @@ class GroupCommit(Generic[T, R]):
             current = asyncio.current_task()
             self._flushers = {task for task in self._flushers if task is not current}
 
-    def _next_batch(self) -> list[Group[T, R]]:
-        batch: list[Group[T, R]] = []
-        waiting = self._waiting
-        groups = len(waiting) + self._in_flight
+    def _next_batch(self) -> tuple[list[Group[T, R]], list[T]]:
+        """Take as many groups as one call carries, and their items."""
+        groups = len(self._waiting) + self._in_flight
         most = (groups + 1) // CALLS_MAX if groups >= CALLS_MAX * HALF_MIN else groups
+        batch = self._waiting[:most]
+        lists, sizes, _ = zip(*batch, strict=True)
+        if sum(sizes) > self._most_bytes or sum(map(len, lists)) > self._most_items:
+            batch = batch[: self._fitting(batch)]
+            lists = tuple(items for items, _, _ in batch)
+        del self._waiting[: len(batch)]
+        return batch, list(chain.from_iterable(lists))
+
+    def _fitting(self, groups: list[Group[T, R]]) -> int:
+        """Return how many of the groups one call carries: one at least."""
         left_items, left_bytes = self._most_items, self._most_bytes
-        while waiting and len(batch) < most:
-            items, size_bytes, _ = waiting[0]
+        for number, (items, size_bytes, _) in enumerate(groups):
             left_items -= len(items)
             left_bytes -= size_bytes
-            if batch and (left_items < 0 or left_bytes < 0):
-                break
-            batch.append(waiting.popleft())
-        return batch
+            if number and (left_items < 0 or left_bytes < 0):
+                return number
+        return len(groups)
 
 
-def _answer(batch: list[Group[T, R]], answers: Sequence[R]) -> None:
-    asked, told = sum(len(items) for items, _, _ in batch), len(answers)
-    if asked != told:
-        message = f"a call of {asked} items was answered by {told}"
+def _answer(batch: list[Group[T, R]], asked: int, answers: Sequence[R]) -> None:
+    if asked != len(answers):
+        message = f"a call of {asked} items was answered by {len(answers)}"
         raise ValueError(message)
     start = 0
     for items, _, future in batch:

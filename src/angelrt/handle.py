@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)  # without slots, which take longer to fill and to free
 class Job(Generic[R_co]):
     """The handle of one job. `created` tells whether this send made it, or whether the id belonged to an earlier one."""
 

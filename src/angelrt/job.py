@@ -29,6 +29,8 @@ RUN_CHARS: Final = 2
 """Ids that follow each other differ in so many characters alone, for as long as there are any."""
 RUNS: Final = 1 << 30
 """How many such runs a millisecond has."""
+RUN_IDS: Final = 1 << 12
+"""How many ids a run has."""
 UNREADABLE: Final = "(cannot be read)"
 
 EPOCH_MS: Final = 1_704_067_200_000
@@ -66,20 +68,21 @@ class IdMaker:
 
     def next(self) -> str:
         """Return a new id, larger than every one before it from this maker."""
-        self._number += 1
+        number = self._number = self._number + 1
         now_ns = time.time_ns()
-        if now_ns >= self._over_ns or self._number == len(_PAIRS):
-            self._advance(now_ns)
-        return self._prefix + _PAIRS[self._number]
+        if now_ns >= self._over_ns or number == RUN_IDS:
+            number = self._advance(now_ns)
+        return self._prefix + _PAIRS[number]
 
-    def _advance(self, now_ns: int) -> None:
-        """Go on to the next run of ids in this millisecond, or to a new millisecond, where the bits are drawn anew."""
+    def _advance(self, now_ns: int) -> int:
+        """Go on to the next run of ids in this millisecond, or to a new millisecond, where the bits are drawn anew; return the number."""
         self._run, self._number = self._run + 1, 0
         if now_ns >= self._over_ns or self._run == RUNS:
             self._last_ms = max(now_ns // 1_000_000, self._last_ms + 1)
             self._over_ns = (self._last_ms + 1) * 1_000_000
-            self._run, self._number = divmod(self._random.getrandbits(42), len(_PAIRS))
+            self._run, self._number = divmod(self._random.getrandbits(42), RUN_IDS)
         self._prefix = write_number(self._last_ms * RUNS + self._run, ID_CHARS - RUN_CHARS)
+        return self._number
 
 
 def id_time_ms(job_id: str) -> int:

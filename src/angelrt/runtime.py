@@ -183,11 +183,12 @@ class Runtime(Actors, Generic[S]):
 
     def client(self) -> Client:
         """Return the open client. Raises RuntimeNotOpen, also in a process that was forked after opening."""
-        if self._client is None:
+        client = self._client
+        if client is None:
             message = "the runtime is not open: use `async with rt:` (or `with rt:` in synchronous code) around what sends"
             raise RuntimeNotOpen(message)
-        self._client.check_open()
-        return self._client
+        client.check_open()
+        return client
 
     def run_sync(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run what is asynchronous from code that is not: `rt.run_sync(rt.schedules.list)`, `rt.run_sync(lambda: rt.explain(job_id))`.

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from .client import Client
-    from .store import NewJob, Store
+    from .new_jobs import NewJob
+    from .store import Store
 
 log = logging.getLogger("angelrt")
 
@@ -193,7 +194,7 @@ def occurrence(client: Client, stored: Stored, message: Message[Any], ms: int) -
     job = client.new_job(replace(message, options=options))
     flow = [item for item in job.flow.split(",") if item and not item.startswith("u")]
     flow += [f"x{min(filter(None, ends))}"] if any(ends) else []
-    return replace(job, flow=",".join(flow))
+    return job._replace(flow=",".join(flow))
 
 
 async def find(store: Store, name: str) -> Stored | None:

@@ -68,7 +68,7 @@ _SETTLE_ARGUMENTS: Final = (
     *("cancelled_age_ms", "cancelled_max", "runs"),
 )
 
-ENQUEUE: Final = Script("enqueue", ("now_ms", "events_max"), flags="")
+ENQUEUE: Final = Script("enqueue", ("now_ms", "events_max", "jobs"), flags="")
 _CLAIM_ARGUMENTS: Final = ("now_ms", "events_max", "worker", "token", "lease_ms", "capacity", "free", "resend", "actors", "looked_ms")
 CLAIM: Final = Script("claim", _CLAIM_ARGUMENTS)
 SETTLE: Final = Script("settle", _SETTLE_ARGUMENTS)
@@ -81,7 +81,7 @@ CANCEL: Final = Script("cancel", ("now_ms", "events_max", "who"))
 REPLAY: Final = Script("replay", ("now_ms", "events_max"))
 PURGE: Final = Script("purge", ("now_ms", "events_max"))
 CONTROL: Final = Script("control", ("now_ms", "verb", "what", "value"))
-_SCHEDULE_ARGUMENTS: Final = ("now_ms", "events_max", "name", "expected", "new", "previous", "how")
+_SCHEDULE_ARGUMENTS: Final = ("now_ms", "events_max", "name", "expected", "new", "previous", "how", "jobs")
 SCHEDULE: Final = Script("schedule", _SCHEDULE_ARGUMENTS, flags="")
 UNSCHEDULE: Final = Script("unschedule", _SCHEDULE_ARGUMENTS, file="schedule")
 WATCH: Final = Script("watch", ("client",))

@@ -20,6 +20,7 @@ from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES, EVENTS_MAX,
 from .errors import RedisFull, RedisUnavailable
 from .job import blob_field
 from .link import Link, LinkLost, ReplicatedLink, pause_s
+from .new_jobs import FLOW, packed
 from .refusals import passes, refusal
 from .scripts import QueueIndex
 from .server_clock import ServerClock
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from .keys import Keys
+    from .new_jobs import NewJob, NewJobFields
     from .scripts import Script
 
 log = logging.getLogger("angelrt")
@@ -39,28 +41,6 @@ STATES: Final = ("ready", "delayed", "leased", "lanes")
 OUTCOMES: Final = ("completed", "failed", "cancelled")
 CHANGED_MEANWHILE: Final = -1
 EXPIRE_PAGE: Final = 500
-
-
-# What is made and read for each job is a class with slots: a tuple with names takes half as long again.
-@dataclass(slots=True)
-class NewJob:
-    """A job on its way into a queue.
-
-    `when` is '' for now, '+ms' for a delay, 'ms' for a time; `blob` is a payload kept apart, `flow` what may hold the job back.
-    """
-
-    queue: str
-    id: str
-    record: bytes
-    priority: int | None = None
-    when: str = ""
-    blob: bytes | None = None
-    flow: str = ""
-
-    @property
-    def size_bytes(self) -> int:
-        """What the job weighs in a batch."""
-        return len(self.record) + len(self.blob or b"")
 
 
 class Delivery(NamedTuple):
@@ -83,7 +63,7 @@ class Claimed(NamedTuple):
     deliveries: list[Delivery]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True)  # made for each run: a tuple with names takes half as long again
 class Verdict:
     """How one run ended; `code` is one of those in the header of settle.lua.
 
@@ -163,14 +143,14 @@ class Store:
 
     # -- verbs ---------------------------------------------------------------------------------------------------------------------
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> list[int | bytes]:
+    async def enqueue(self, jobs: Sequence[NewJobFields]) -> list[int | bytes]:
         """Put up to BATCH_MAX_JOBS jobs into their queues; 1 for each that is stored as sent, 0 for an id of another record.
 
         For one whose unique key is taken: the id of the job that has it, behind `!` where the send is to be refused.
 
         Raises RedisUnavailable after ten seconds without an answer, RedisFull at the server's memory limit, and NotReplicated.
         """
-        queues = await self.queues() if _replaces({job.flow for job in jobs}) else ()
+        queues = await self.queues() if _replaces(set(map(FLOW, jobs))) else ()
         codes: list[int | bytes] = await self._with_jobs(scripts.ENQUEUE, [], jobs, queues)
         return codes
 
@@ -200,9 +180,9 @@ class Store:
     def _verdict_arguments(
         self, index: QueueIndex, verdicts: Sequence[Verdict], blob_min_bytes: int
     ) -> tuple[list[Any], list[Any], list[Any]]:
-        """Return the arguments of runs and of children, and what is stored apart."""
+        """Return the arguments of runs, that of their children if there are any, and what is stored apart."""
         runs: list[Any] = []
-        children: list[Any] = []
+        children: list[NewJob] = []
         blobs: list[Any] = []
         for verdict in verdicts:
             payload = verdict.payload
@@ -210,11 +190,11 @@ class Store:
                 blobs += (f"{verdict.id}={verdict.token}", payload)
                 payload = b"\1"
             runs += (verdict.id, payload, verdict.told(index[verdict.queue]))
-            for child in verdict.children:
-                children.extend(_job_arguments(index, child))
-                if child.blob is not None:
-                    blobs += (blob_field(child.id, child.record), child.blob)
-        return runs, children, blobs
+            children += verdict.children
+        if not children:
+            return runs, [], blobs
+        argument, apart = packed(index, children)
+        return runs, [argument], blobs + apart
 
     async def claim(
         self, link: Link, worker: str, token: str, *,
@@ -418,14 +398,13 @@ class Store:
         queue_keys = [key for queue in queues for key in self.keys.queue(queue)]
         return await self._run(script, self._command(script, queue_keys, arguments), deadline_s=deadline_s)
 
-    def _with_jobs(self, script: Script, arguments: Sequence[Any], jobs: Sequence[NewJob], queues: Iterable[str] = ()) -> Awaitable[Any]:
+    def _with_jobs(
+        self, script: Script, arguments: Sequence[Any], jobs: Sequence[NewJobFields], queues: Iterable[str] = ()
+    ) -> Awaitable[Any]:
         """Call a script whose arguments end in new jobs, whose payloads that are kept apart are stored with them."""
         index = QueueIndex(self.keys, queues)
-        given = [self._now(), self._events_max, *arguments]
-        for job in jobs:
-            given += _job_arguments(index, job)
-        blobs = [part for job in jobs if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
-        command = self._command(script, index.queue_keys, given)
+        argument, blobs = packed(index, jobs)
+        command = self._command(script, index.queue_keys, [self._now(), self._events_max, *arguments, argument])
         return self._run(script, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S, link=self._replicated)
 
     def _run(
@@ -486,10 +465,3 @@ def renewed(reply: list[Any]) -> tuple[list[str], list[str]]:
 def _replaces(flows: set[str]) -> bool:
     """Whether a job of one of these flows replaces another, which may wait in any queue."""
     return any("*r" in flow for flow in flows)
-
-
-def _job_arguments(index: QueueIndex, job: NewJob) -> tuple[str, str, bytes]:
-    place = index[job.queue]
-    if job.priority is not None or job.when or job.flow:
-        place = f"{place} {'' if job.priority is None else job.priority} {job.when} {job.flow}"
-    return place, job.id, job.record

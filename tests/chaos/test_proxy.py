@@ -9,7 +9,8 @@ import pytest
 
 from angelrt.keys import Keys
 from angelrt.link import Link, LinkLost
-from angelrt.store import NewJob, Store
+from angelrt.new_jobs import NewJob
+from angelrt.store import Store
 from tests.chaos.proxy import Way
 from tests.worker.waiting import until, until_true
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
@@ -14,7 +13,8 @@ from angelrt import Retention, scripts
 from angelrt.config import BLOB_MIN_BYTES, Keep
 from angelrt.job import write_record
 from angelrt.keys import Keys
-from angelrt.store import Lease, NewJob, Store, Verdict
+from angelrt.new_jobs import NewJob
+from angelrt.store import Lease, Store, Verdict
 from angelrt.views import read_lease, read_outcome
 from tests.properties import observed, steps
 from tests.properties.explained import Copy
@@ -121,7 +121,7 @@ class Fleet:
         """Send new jobs, perhaps one of them twice in the same call: with the very record, or with another."""
         jobs = [self._new_job(draft) for draft in drafts]
         if twice:
-            jobs.append(jobs[0] if twice == "same" else replace(self._new_job(drafts[0]), id=jobs[0].id))
+            jobs.append(jobs[0] if twice == "same" else self._new_job(drafts[0])._replace(id=jobs[0].id))
         self._enqueue(jobs, fate)
 
     def enqueue_again(self, some: list[tuple[int, bool, JobDraft]], fate: Fate) -> None:
@@ -129,7 +129,7 @@ class Fleet:
         jobs: list[NewJob] = []
         for pick, same, draft in some:
             before = self.sent[pick % len(self.sent)]
-            jobs.append(before if same else replace(self._new_job(draft), id=before.id))
+            jobs.append(before if same else self._new_job(draft)._replace(id=before.id))
         self._enqueue(jobs, fate)
 
     def watch(self, client: str, chosen: list[int], fate: Fate) -> None:
@@ -259,7 +259,7 @@ class Fleet:
         number = len(self.sent)
         record = write_record(draft.actor, f"{number % 10_000:04}", {}, b"" if draft.is_long else SHORT)
         job = NewJob(draft.queue, f"{draft.letter}{number}", record, draft.priority, when, LONG if draft.is_long else None)
-        job = replace(job, flow=steps.flow_of(steps.kind_of(self.theme, draft.flow, number), draft.queue, self.clock_ms))
+        job = job._replace(flow=steps.flow_of(steps.kind_of(self.theme, draft.flow, number), draft.queue, self.clock_ms))
         self.sent.append(job)
         return job
 

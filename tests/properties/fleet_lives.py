@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from angelrt.job import blob_field, write_record
@@ -12,7 +11,7 @@ from tests.properties.model_lives import Again
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.properties.steps import Fate, JobDraft
 
 SCHEDULE = "nightly"
@@ -49,11 +48,11 @@ class LivesFleet(Fleet):
 
     def _replayed(self, job_id: str, draft: JobDraft, *, is_edited: bool) -> NewJob:
         job = self.model.jobs[job_id]
-        new = replace(self._new_job(draft._replace(queue=job.queue)), id=job_id, priority=None)
+        new = self._new_job(draft._replace(queue=job.queue))._replace(id=job_id, priority=None)
         if not is_edited:
-            return replace(new, record=b"", blob=None, flow="")
+            return new._replace(record=b"", blob=None, flow="")
         record = write_record(job.actor, f"{len(self.sent):04}", {}, b"" if draft.is_long else SHORT)
-        return replace(new, record=record, blob=LONG if draft.is_long else None, flow=new.flow or "-")
+        return new._replace(record=record, blob=LONG if draft.is_long else None, flow=new.flow or "-")
 
     def purge(self, chosen: list[int], fate: Fate, *, is_late: bool) -> None:
         """Forget failed jobs, one that never was among them."""
@@ -66,7 +65,7 @@ class LivesFleet(Fleet):
         record = self.model.schedules.get(SCHEDULE, "")
         expected = record.partition("\0")[0] + "?" * (change == "too late")
         new = "" if change == "remove" else f"r{len(self.sent)}" + "\0plan" * (change == "pause" or not record)
-        jobs = [replace(self._new_job(draft), id=f"{SCHEDULE}:{number}") for number, draft in dict(occurrences).items()]
+        jobs = [self._new_job(draft)._replace(id=f"{SCHEDULE}:{number}") for number, draft in dict(occurrences).items()]
         jobs = [] if change in ("pause", "remove") else jobs
         given = {one.id for one in jobs}
         earlier = [job_id for job_id in (f"{SCHEDULE}:{number}" for number in previous) if job_id not in given]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from angelrt import Retention
@@ -85,7 +84,7 @@ class RoughFleet(LivesFleet):
 
     def _send_backlogs(self, *flows: str) -> None:
         plain = steps.JobDraft("m", "q", "a", None, "", is_long=False, flow=0)
-        self._enqueue([replace(self._new_job(plain), flow=flow) for flow in flows for _ in range(BACKLOG)], "")
+        self._enqueue([self._new_job(plain)._replace(flow=flow) for flow in flows for _ in range(BACKLOG)], "")
 
     def check(self) -> None:
         """Check the invariant, what explain says, and that the server holds what the model says of each job."""

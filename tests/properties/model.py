@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from angelrt.store import Lease, NewJob, Verdict
+    from angelrt.new_jobs import NewJob
+    from angelrt.store import Lease, Verdict
 
 FORGET_MAX: Final = 200
 FLOOR_MS: Final = 60_000

@@ -12,7 +12,7 @@ from tests.properties.model_unique import key_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
 
 KEPT: Final = ("c", "r", "p", "t", "u")
 """What a replay keeps of a flow: not what ended the job, nor until when it was to begin."""

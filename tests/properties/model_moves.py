@@ -30,7 +30,7 @@ BEAT_MS: Final = 600
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
 
 LATE_MS: Final = 2_000
 GRACE_MS: Final = 10_000

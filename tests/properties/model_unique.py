@@ -13,7 +13,7 @@ from tests.properties.model_parts import DEFAULT_PRIORITY, ENDED, NOTHING, WAITI
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.properties.model_parts import Job
 
 

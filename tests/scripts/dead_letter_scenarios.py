@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from angelrt import scripts
@@ -11,7 +10,7 @@ from tests.scripts.partition import job, verdict
 from tests.scripts.scenarios import ACTORS, HOUR_MS, QUEUES, Scenario, ended
 
 if TYPE_CHECKING:
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.scripts.partition import Partition
 
 
@@ -53,14 +52,14 @@ async def many_failed(part: Partition) -> None:
 
 def replayed(name: str, *, queue: str = "q", when: str = "") -> NewJob:
     """Return a failed job as it is, for a replay."""
-    return replace(job(name, queue=queue, when=when), record=b"")
+    return job(name, queue=queue, when=when)._replace(record=b"")
 
 
 async def replay_all_kinds(part: Partition) -> list[int | bytes]:
     failed_ms = int(part.now_ms) - HOUR_MS
     names = ("f1", "tenant", "unique", "gated", "rated", "free", "freed", "moved", "moved2", "moved3", "d1", "r1", "never-sent")
-    edited = replace(job("edited", blob=b"y" * 5_000, flow="tann"), record=b"a\0edit\0")
-    twin = replace(job("twin", blob=b"y" * 5_000, flow="utwin*f*e"), record=b"a\0edit\0")
+    edited = job("edited", blob=b"y" * 5_000, flow="tann")._replace(record=b"a\0edit\0")
+    twin = job("twin", blob=b"y" * 5_000, flow="utwin*f*e")._replace(record=b"a\0edit\0")
     plain = [(replayed(name), failed_ms, "") for name in names] + [(replayed("p1", queue="p"), failed_ms, "")]
     others = [(replayed("late", when="+500"), failed_ms, ""), (twin, failed_ms, ""), (edited, failed_ms, "edited=none")]
     return (await part.store.replay([*plain, *others]))[1]

@@ -17,7 +17,8 @@ from tests.scripts.scenarios import ACTORS, FORGET_MS, HOUR_MS, SCENARIOS, Scena
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from angelrt.store import Claimed, NewJob, Verdict
+    from angelrt.new_jobs import NewJob
+    from angelrt.store import Claimed, Verdict
     from tests.scripts.partition import Partition
 
 QUEUES: Final = ("q", "p", "t")

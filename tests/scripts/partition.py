@@ -11,7 +11,8 @@ import orjson
 
 from angelrt import scripts
 from angelrt.keys import QUEUE_KEYS, Keys
-from angelrt.store import Lease, NewJob, Store, Verdict, evalsha
+from angelrt.new_jobs import NewJob, packed
+from angelrt.store import Lease, Store, Verdict, evalsha
 from tests.scripts.faults import LOST_ANSWER, FaultyLink
 from tests.state import assert_sound, read_state
 
@@ -63,6 +64,10 @@ class Partition:
         keys = [key for queue in queues for key in self.store.keys.queue(queue)]
         await self.store.command("SCRIPT", "LOAD", script.source)
         return await self.store.command(*evalsha(self.store.keys, script, keys, arguments, self.now_ms))
+
+    def packed(self, *jobs: NewJob) -> bytes:
+        """Return the argument that stands for new jobs; their queues are numbered as they come."""
+        return packed(scripts.QueueIndex(self.store.keys), jobs)[0]
 
     async def key(self, command: str, name: str, *arguments: Any) -> Any:
         """Run a plain command on one of the namespace's own keys."""

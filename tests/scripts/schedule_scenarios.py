@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from angelrt import scripts
@@ -73,7 +72,7 @@ async def remove(part: Partition) -> Any:
 
 
 async def bring_back(part: Partition) -> Any:
-    big = replace(job("n:big", blob=b"y" * 5_000), record=b"a\0more\0")  # whoever inserts it has a nonce of its own
+    big = job("n:big", blob=b"y" * 5_000)._replace(record=b"a\0more\0")  # whoever inserts it has a nonce of its own
     jobs = [job("n:ready"), job("n:later", when="+900", queue="p"), job("n:lane", flow=one(1)), big]
     known = job("n:ran", blob=b"x" * 5_000)
     return await part.store.schedule("n", AFTER, "r1 2 0 3", [*jobs, known, job("n:new", when="+700")])

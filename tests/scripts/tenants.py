@@ -11,7 +11,7 @@ from tests.scripts.partition import ids, job, verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.scripts.partition import Partition
 
 BATCH: Final = 500

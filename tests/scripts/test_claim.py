@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from angelrt import scripts
-from angelrt.store import NewJob
+from angelrt.new_jobs import NewJob
 from tests.scripts.partition import LEASE_MS, START_MS, ids, job, rank, verdict
 
 if TYPE_CHECKING:

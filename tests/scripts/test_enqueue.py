@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +9,7 @@ from redis.exceptions import NoScriptError
 
 from angelrt import scripts
 from angelrt.link import Link
+from angelrt.new_jobs import NewJob
 from angelrt.store import evalsha
 from tests.scripts.faults import LOST_ANSWER
 from tests.scripts.partition import START_MS, ids, job, rank, verdict
@@ -34,7 +34,7 @@ async def test_new_jobs_are_ready(part: Partition) -> None:
 
 async def test_nothing_to_send_changes_nothing(part: Partition) -> None:
     before = await part.state()
-    assert await part.raw(scripts.ENQUEUE, [], "", "") == []
+    assert await part.raw(scripts.ENQUEUE, [], "", "", part.packed()) == []
     assert (await part.state()).changes(before) == []
 
 
@@ -171,7 +171,7 @@ async def test_blob_of_a_refused_record_inside_one_batch_is_removed(part: Partit
 
 async def test_blob_of_the_accepted_record_is_not_replaced(part: Partition) -> None:
     await part.send(job("j1", blob=BIG))
-    assert await part.send(replace(job("j1", blob=b"y" * 5_000), record=b"a\0othr\0")) == [0]
+    assert await part.send(job("j1", blob=b"y" * 5_000)._replace(record=b"a\0othr\0")) == [0]
     assert (await part.state()).blobs == {"j1=none": BIG}
 
 
@@ -204,7 +204,7 @@ async def test_payloads_are_stored_after_the_scripts_were_flushed_too(part: Part
 async def test_blob_of_a_send_that_was_never_stored_is_not_taken_for_arguments(part: Partition) -> None:
     """A client that dies after NOSCRIPT, as a restarted server answers, has written the payload and not the job."""
     keys = part.store.keys
-    unknown = evalsha(keys, scripts.ENQUEUE, keys.queue("q"), ["", "", 1, "j1", b"a\0died\0"], 0)
+    unknown = evalsha(keys, scripts.ENQUEUE, keys.queue("q"), ["", "", part.packed(NewJob("q", "j1", b"a\0died\0"))], 0)
     unknown[1] = "0" * 40
     answers = await part.link.call(["MULTI"], ["HSETNX", keys.key("blobs"), "j1=died", b"of the dead client"], unknown, ["EXEC"])
     assert isinstance(answers[-1][-1], NoScriptError)
@@ -253,7 +253,7 @@ async def test_one_event_a_call_names_eight_jobs(part: Partition) -> None:
 
 async def test_no_event_is_written_where_none_are_kept(part: Partition) -> None:
     keys = part.store.keys
-    await part.raw(scripts.ENQUEUE, ["q"], "", "", 1, "j1", b"a\0none\0{}")
+    await part.raw(scripts.ENQUEUE, ["q"], "", "", part.packed(job("j1")))
     assert await part.store.command("EXISTS", keys.key("events")) == 0
     assert (await part.state()).place("j1") == "ready:q"
 

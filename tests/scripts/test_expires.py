@@ -13,7 +13,7 @@ from tests.scripts.partition import LEASE_MS, START_MS, ids, job, verdict
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.scripts.partition import Partition
 
 TIME_MS = 5_000

@@ -18,7 +18,7 @@ from tests.state import GATE_LANE, first_by_lane, problems
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
 
 HOLDERS_MAX: Final = 10
 ROUNDS_MAX: Final = 100

@@ -13,7 +13,7 @@ from tests.state import assert_sound
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.servers import Server
 
 BIG = b"x" * 5_000

@@ -13,7 +13,7 @@ from tests.scripts.partition import ids, job, verdict
 from tests.state import breaches
 
 if TYPE_CHECKING:
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.scripts.partition import Partition
 
 BIG: Final = b"x" * 5_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -16,7 +15,7 @@ from tests.scripts.partition import START_MS, ids, job, rank, verdict
 from tests.state import breaches
 
 if TYPE_CHECKING:
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.scripts.partition import Partition
 
 BIG: Final = b"x" * 5_000
@@ -38,7 +37,7 @@ async def fail(part: Partition, *jobs: NewJob | str, payload: bytes = b"error", 
 
 async def replay(part: Partition, failed_ms: int, *names: str, when: str = "", queue: str = "q") -> list[int | bytes]:
     """Replay jobs as they are."""
-    failures = [(replace(job(name, queue=queue, when=when), record=b""), failed_ms, "") for name in names]
+    failures = [(job(name, queue=queue, when=when)._replace(record=b""), failed_ms, "") for name in names]
     now_ms, codes = await part.store.replay(failures)
     assert now_ms == part.now_ms
     return codes
@@ -51,7 +50,7 @@ async def edit(part: Partition, failed_ms: int, new: NewJob, void: str = "") -> 
 
 def edited(job_id: str, *, blob: bytes | None = None, flow: str = "-") -> NewJob:
     """Return a job with another nonce and other arguments."""
-    return replace(job(job_id, flow=flow, blob=blob), record=b"a\0edit\0" + (b"" if blob else b'{"x":2}'))
+    return job(job_id, flow=flow, blob=blob)._replace(record=b"a\0edit\0" + (b"" if blob else b'{"x":2}'))
 
 
 async def set_limit(part: Partition, rule: str, spec: str) -> None:
@@ -208,7 +207,7 @@ async def test_late_verdict_of_the_failed_run_is_refused_after_the_replay(part: 
 
 async def test_spaced_replays_come_one_after_another(part: Partition) -> None:
     failed_ms = await fail(part, *(job(f"j{n}", priority=n) for n in range(4)))
-    failures = [(replace(job(f"j{n}", when=f"+{n * 250}" if n else ""), record=b""), failed_ms, "") for n in range(4)]
+    failures = [(job(f"j{n}", when=f"+{n * 250}" if n else "")._replace(record=b""), failed_ms, "") for n in range(4)]
     await part.take_marker()
     assert (await part.store.replay(failures))[1] == [1] * 4
     state = await part.state()
@@ -311,7 +310,7 @@ async def test_only_one_of_two_failures_of_the_same_work_is_replayed_at_once(par
     await fail(part, job("j1", flow=unique))
     failed_ms = await fail(part, job("j2", flow=unique))
     first_ms = failed_ms - 1_000
-    failures = [(replace(job(name), record=b""), ms, "") for name, ms in (("j1", first_ms), ("j2", failed_ms))]
+    failures = [(job(name)._replace(record=b""), ms, "") for name, ms in (("j1", first_ms), ("j2", failed_ms))]
     assert (await part.store.replay(failures))[1] == [1, b"j1"]
     assert (await part.state()).place("j2") == "failed"
 
@@ -423,7 +422,7 @@ async def arrange_all(part: Partition) -> list[tuple[NewJob, int, str]]:
     as_they_are = [
         *(job("plain"), job("late", when="+500"), job("tenant"), job("unique"), job("waits")),
     ]
-    replays = [(replace(each, record=b""), failed_ms, "") for each in as_they_are]
+    replays = [(each._replace(record=b""), failed_ms, "") for each in as_they_are]
     return [*replays, (edited("big", blob=b"z" * 5_000), failed_ms, "big=none"), (edited("stray", blob=BIG), failed_ms, "")]
 
 

@@ -261,6 +261,6 @@ async def test_event_names_eight_jobs_at_most(part: Partition) -> None:
 
 async def test_event_stream_is_bounded(part: Partition) -> None:
     for n in range(300):
-        await part.raw(scripts.ENQUEUE, ["q"], "", 100, 1, f"j{n}", b"a\0none\0{}")
+        await part.raw(scripts.ENQUEUE, ["q"], "", 100, part.packed(job(f"j{n}")))
     assert await part.key("XLEN", "events") < 250
     assert len(ids(await part.claim(500))) == 300

@@ -19,7 +19,7 @@ from tests.scripts.partition import LEASE_MS, Partition, job, verdict
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.servers import Server
 
     Step = Callable[[Partition], Awaitable[Any]]

@@ -15,7 +15,7 @@ from tests.scripts.gated import declare, gate, held, opens, pause, rate, rated
 from tests.scripts.partition import LEASE_MS, ids, job, verdict
 
 if TYPE_CHECKING:
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.scripts.partition import Partition
 
 KEY: Final = "a:%7B%22n%22%3A1%7D"

@@ -13,7 +13,8 @@ from tests.scripts.scenarios import Scenario, claimed_ids, ended, settled, told
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from angelrt.store import Claimed, NewJob
+    from angelrt.new_jobs import NewJob
+    from angelrt.store import Claimed
     from tests.scripts.partition import Partition
 
 

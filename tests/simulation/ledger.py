@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
+
+import msgpack
 
 from angelrt.views import deaths_of, read_lease
 from tests.simulation.deaths import Deaths
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 
 RUN_FIELDS: Final = 3
 REPLY_HEAD: Final = 4
-JOB_FIELDS: Final = 3
 ENDS: Final = "cfgk"
 WORDS: Final = {"c": "completed", "f": "failed", "g": "failed", "k": "cancelled"}
 EXTRA_S: Final = {"silence": 7, "no greeting": 7, "late": 7, "cut off": 7, "stalled": 3, "down": 3, "lost": 2, "reset": 2}
@@ -29,6 +31,11 @@ RENEWED_S: Final = 1.5
 """Leases are renewed three times in their length, and so much later at most."""
 BEFORE_S: Final = 3.0
 """A fault of the packet that carried a claim comes so much before the claim, which may have waited for a marker."""
+
+
+def packed_ids(argument: bytes) -> list[str]:
+    """Return the ids of the new jobs that an argument stands for."""
+    return [job_id.decode() for job_id in msgpack.unpackb(argument, raw=True)[1]]
 
 
 @dataclass
@@ -109,8 +116,8 @@ class Ledger:
         if read is not None and not isinstance(reply, Exception):
             read(named, [part.decode("latin-1") for part in rest], reply)
 
-    def _read_enqueue(self, _: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
-        for job_id, code in zip(rest[1::JOB_FIELDS], reply, strict=True):
+    def _read_enqueue(self, named: dict[str, bytes], _: list[str], reply: list[Any]) -> None:
+        for job_id, code in zip(packed_ids(named["jobs"]), reply, strict=True):
             if code == 1:
                 self.created.add(job_id)
 
@@ -195,12 +202,12 @@ class Ledger:
 
     def _read_settle(self, _: dict[str, bytes], rest: list[str], reply: list[Any]) -> None:
         after = RUN_FIELDS * len(reply)
+        children = iter(packed_ids(rest[after].encode("latin-1")) if len(rest) > after else [])
         for at, code in zip(range(0, after, RUN_FIELDS), reply, strict=True):
             job_id, _, told = rest[at : at + RUN_FIELDS]
             token, _, how = told.partition("\0")[0].split(" ", 2)
-            verdict, _, gates, children = how.split(" ") if " " in how else (how, "0", "", "0")
-            names = rest[after + 1 : after + int(children) * JOB_FIELDS : JOB_FIELDS]
-            after += int(children) * JOB_FIELDS
+            verdict, _, gates, number = how.split(" ") if " " in how else (how, "0", "", "0")
+            names = list(islice(children, int(number)))
             if verdict != "n":
                 self._settle(job_id, token, verdict, code, names)
                 if code == 1 and job_id in self.leases:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LAYERS = (
     {"errors", "config", "keys", "job", "retry", "cron", "codec", "stats", "limits", "unique", "queue", "redaction_marks"},
     {"scripts", "refusals", "sentinel", "eager", "server_clock"},
-    {"link", "group_commit"},
+    {"link", "group_commit", "new_jobs"},
     {"store", "inbox"},
     {"views", "fleet", "handle", "actor", "context", "control", "usage", "explain", "dead_letters", "schedules", "embedded"},
     {"events", "jobs", "series", "alerts", "alerts_look", "alerts_rules", "alerts_sinks", "alerts_state", "tracing"},

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from angelrt.dead_letters import DeadLetter
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.scripts.partition import Partition
 
 LONG: Final = "long " * 1_000

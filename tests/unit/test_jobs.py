@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from tests.scripts.partition import job, on_a_partition, verdict
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from angelrt.store import NewJob
+    from angelrt.new_jobs import NewJob
     from tests.scripts.partition import Partition
 
 
@@ -33,7 +32,7 @@ async def rt(server_url: str, namespace: str, part: Partition) -> AsyncIterator[
 
 def made(job_id: str, ms: float) -> NewJob:
     """Return a job that was made at a time."""
-    return replace(job(job_id), record=write_record("a", "none", {"e": ms}, b"{}"))
+    return job(job_id)._replace(record=write_record("a", "none", {"e": ms}, b"{}"))
 
 
 async def walk(rt: Runtime[Any], **wanted: Any) -> list[str]:

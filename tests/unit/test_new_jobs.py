@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from angelrt import Concurrency, Queue, Runtime, Unique
 from angelrt.config import BLOB_MIN_BYTES
 from angelrt.job import PRIORITY_DEFAULT, read_record
-from angelrt.store import NewJob
+from angelrt.new_jobs import NewJob
 from tests.unit.unconnected import client
 
 QUEUES = (Queue("mail"), Queue("narrow", limits=[Concurrency(1)]))
@@ -26,7 +25,7 @@ def both_ways(**declared: Any) -> tuple[NewJob, NewJob]:
     sender, text = client(*QUEUES), "x" * 100
     job = sender.new_job(work.message(text))
     same = sender.new_job(work.options(priority=work.definition.priority).message(text))
-    return job, replace(same, id=job.id)
+    return job, same._replace(id=job.id)
 
 
 @pytest.mark.parametrize(

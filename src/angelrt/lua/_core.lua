@@ -18,7 +18,6 @@ local STATS_FIELDS_MAX = 20000 -- beyond this, counters of new actors go to one 
 local STATS_TTL_S = 90000      -- 25 h: gone before the ring of 26 hours comes round
 local MINUTE_TTL_S = 88200     -- gone before the ring of 25 hours comes round
 local EVENT_IDS_MAX = 8
-local NEW_JOB_FIELDS = 3       -- place id record; place: a queue, or `queue priority when flow` where one of these is given
 
 local function clock(given)
   if given ~= '' then return tonumber(given) end

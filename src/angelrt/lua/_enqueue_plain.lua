@@ -1,15 +1,14 @@
--- The short way of enqueue, and where its jobs stand.
-local FIRST = 3
+-- The short way of enqueue.
 
 -- What enqueue comes to for new jobs that are ready at once and that nothing may hold back. It leaves this block, and has written nothing,
 -- where the long way is to be taken. It is no function, since to make one costs as much as to run it.
 repeat
-  local now, ids, is_new = clock(ARGV[1]), {}, {}
-  local is_plain = #ARGV >= FIRST
-  for at = FIRST, #ARGV, NEW_JOB_FIELDS do
-    local id = ARGV[at + 1]
-    is_plain = is_plain and tonumber(ARGV[at]) and not is_new[id]
-    is_new[id], ids[#ids + 1] = true, id
+  local now, is_new = clock(ARGV[1]), {}
+  local places, ids, records = unpack(cmsgpack.unpack(ARGV[3]))
+  local is_plain = #ids > 0
+  for k, id in ipairs(ids) do
+    is_plain = is_plain and tonumber(places[k]) and not is_new[id]
+    is_new[id] = true
   end
   if not is_plain then break end
   if call('EXISTS', CONTROL, RULES) > 0 then
@@ -22,17 +21,16 @@ repeat
   for _, known in ipairs(call('HMGET', JOBS, unpack(ids))) do is_plain = is_plain and not known end
   if not is_plain then break end
 
-  local codes, records, ready, names, counts = {}, {}, {}, {}, {}
+  local codes, stored, ready, names, counts = {}, {}, {}, {}, {}
   local rank = integer(DEFAULT_PRIORITY * PRIORITY_STEP + math.floor((now - EPOCH_MS) * TICKS_PER_MS))
   for before = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do
     ready[#ready + 1], names[#names + 1] = {}, queue_name(before)
     call('ZADD', QUEUES, '0', names[#names])
   end
   for k, id in ipairs(ids) do
-    local at = FIRST + (k - 1) * NEW_JOB_FIELDS
-    local q, record = tonumber(ARGV[at]), ARGV[at + 2]
+    local q, record = tonumber(places[k]), records[k]
     push(ready[q], rank, id)
-    push(records, id, record)
+    push(stored, id, record)
     count(counts, names[q] .. '|' .. actor_of(record), 'sent')
     codes[k] = 1
   end
@@ -43,7 +41,7 @@ repeat
       write('ZADD', KEYS[before + READY], waiting)
     end
   end
-  write('HSET', JOBS, records) -- last: an id without a record is dropped by claim and sent again by its sender
+  write('HSET', JOBS, stored) -- last: an id without a record is dropped by claim and sent again by its sender
   write_counts(counts)
   event(EVENTS, ARGV[2], 'enqueue', '-', #ids, ids)
   return codes

@@ -332,27 +332,13 @@ moves = lazily(function()
     end
   end
 
-  -- The new jobs that stand in the arguments from `first` to `last`, and their ids.
-  local function given_jobs(first, last, queues)
-    local jobs, ids = {}, {}
-    for at = first, last, NEW_JOB_FIELDS do
-      local q, priority, when, flow = string.match(ARGV[at], '^(%d+) (%S*) (%S*) (%S*)$')
-      jobs[#jobs + 1] = {
-        id = ARGV[at + 1], record = ARGV[at + 2], queue = queues[tonumber(q or ARGV[at])],
-        priority = tonumber(priority or '') or DEFAULT_PRIORITY, when = when or '', flow = (flow or '') ~= '' and flow or '-',
-      }
-      ids[#ids + 1] = ARGV[at + 1]
-    end
-    return jobs, ids
-  end
-
   -- Answers 1 for each id that is new or was sent with this very record, 0 for one that exists, or came before in this call, with another
   -- record; for one whose unique key is taken, the id of the job that has it, behind `!` where the send is to be refused; `#` and the name of
   -- what is drained. The children of a run are taken all the same.
-  local function enqueue(first, last, queues, now, counts, are_children)
-    local jobs, ids = given_jobs(first, last, queues)
-    local codes, records, stubs, orphans, first_of, taken, last_of = {}, {}, {}, {}, {}, {}, nil
-    if #ids == 0 then return codes, ids end
+  local function enqueue(jobs, queues, now, counts, are_children)
+    local codes, ids, records, stubs, orphans, first_of, taken, last_of = {}, {}, {}, {}, {}, {}, {}, nil
+    if #jobs == 0 then return codes, ids end
+    for k, job in ipairs(jobs) do ids[k] = job.id end
     local existing, placed = call('HMGET', JOBS, unpack(ids)), places(now)
     remove_broken(jobs, existing)
     local is_drained = not are_children and call('EXISTS', CONTROL) == 1

@@ -12,6 +12,20 @@ local function given_queues()
   return queues
 end
 
+-- The new jobs of a call; none where the call has no such argument.
+local function given_jobs(packed, queues)
+  local jobs, places, ids, records = {}, {}, {}, {}
+  if packed then places, ids, records = unpack(cmsgpack.unpack(packed)) end
+  for k, id in ipairs(ids) do
+    local q, priority, when, flow = string.match(places[k], '^(%d+) (%S*) (%S*) (%S*)$')
+    jobs[k] = {
+      id = id, record = records[k], queue = queues[tonumber(q or places[k])],
+      priority = tonumber(priority or '') or DEFAULT_PRIORITY, when = when or '', flow = (flow or '') ~= '' and flow or '-',
+    }
+  end
+  return jobs
+end
+
 local function wake(queue)
   call('ZADD', queue.wake, '0', 'm')
 end

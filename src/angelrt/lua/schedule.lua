@@ -1,16 +1,15 @@
 -- Change the record of a schedule, if it still is as the caller has read it, together with the jobs of its occurrences.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
--- ARGV      now_ms events_max name expected new previous how | per job: place id record
+-- ARGV      now_ms events_max name expected new previous how jobs (packed as by enqueue)
 --           (expected: the head of the record, '' for none; new: the head that it gets, with a NUL and the rest where that changes, '' to
 --           remove it; previous: occurrences inserted before, parted by spaces; how: d to take away those that were never begun, a time in
 --           ms to leave the first job out if the previous occurrence makes up for what was missed since, '' for neither)
 -- RETURNS   1 the record is as the caller wants it, by this call or an earlier one, 0 somebody was faster; then per job what enqueue answers
 -- INVARIANT of all who expect the same head, or call again, one inserts the occurrences that follow it
 local now, events_max, name, expected, new = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local previous, how = ARGV[6], ARGV[7]
+local previous, how, packed = ARGV[6], ARGV[7], ARGV[8]
 local queues = given_queues()
 
-local FIRST = 8
 local TAKEN_AWAY = 'kschedule'
 
 local counts = {}
@@ -58,31 +57,24 @@ local function makes_up(id, missed_ms)
   return not has_ended(id) or tonumber(parse_run(call('HGET', RESULTS, id)).started) >= missed_ms
 end
 
--- Arguments kept apart were stored with the call; those of jobs up to `last` that are not inserted belong to nothing.
-local function leave_out(last)
-  for at = FIRST, last, NEW_JOB_FIELDS do
-    local id, given = ARGV[at + 1], ARGV[at + 2]
-    local blob = blob_of(id, given)
-    if blob and call('HGET', JOBS, id) ~= given then call('HDEL', BLOBS, blob) end
-  end
+-- Arguments kept apart were stored with the call; those of a job that is not inserted belong to nothing.
+local function leave_out(job)
+  local blob = blob_of(job.id, job.record)
+  if blob and call('HGET', JOBS, job.id) ~= job.record then call('HDEL', BLOBS, blob) end
 end
 
-local record = call('HGET', SCHEDULES, name)
+local jobs, record = given_jobs(packed, queues), call('HGET', SCHEDULES, name)
 if head_of(record) ~= expected then
-  leave_out(#ARGV)
+  for _, job in ipairs(jobs) do leave_out(job) end
   return { head_of(record) == head_of(new) and 1 or 0 }
 end
 if how == 'd' then
   for id in string.gmatch(previous, '%S+') do take_away(id) end
 end
-local first = FIRST
-if tonumber(how) and #ARGV >= FIRST and makes_up(previous, tonumber(how)) then
-  leave_out(first)
-  first = first + NEW_JOB_FIELDS
-end
-for at = first + 1, #ARGV, NEW_JOB_FIELDS do forget_taken_away(ARGV[at]) end
+if tonumber(how) and jobs[1] and makes_up(previous, tonumber(how)) then leave_out(table.remove(jobs, 1)) end
+for _, job in ipairs(jobs) do forget_taken_away(job.id) end
 for _, queue in ipairs(queues) do call('ZADD', QUEUES, '0', queue.name) end
-local codes, ids = moves().enqueue(first, #ARGV, queues, now, counts)
+local codes, ids = moves().enqueue(jobs, queues, now, counts)
 write_counts(counts)
 if #ids > 0 then event(EVENTS, events_max, 'schedule', '-', #ids, ids) end
 if new == '' then

@@ -6,7 +6,7 @@
 --             g failed without this delivery having run, k cancelled, r retry, s snooze, x handed back, d its process died: retry,
 --             w handed back with the flow in payload, n note; gates: uTOKENS were used, h hold them for delay_ms, p failed since it killed its process; counters: a label, or
 --             `label NUL pickup_word NUL run_word` of a run that has begun)
---           | per child: place id record
+--           | children, where there are any (packed as by enqueue)
 -- RETURNS   per run: 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed;
 --           a call without runs only forgets what is beyond the retention
 -- INVARIANT only the holder of the valid token changes a job; a second call with the same token changes nothing
@@ -43,9 +43,9 @@ local function push_to(lists, key, a, b)
 end
 
 -- What was stored apart for a verdict that is not accepted: the arguments of children that are not there, and its result.
-local function refuse_children(first, last)
-  for at = first, last, NEW_JOB_FIELDS do
-    local id, record = ARGV[at + 1], ARGV[at + 2]
+local function refuse_children(children)
+  for _, child in ipairs(children) do
+    local id, record = child.id, child.record
     refused_blobs[#refused_blobs + 1] = blob_of(id, record) and orphan_of(id, record, call('HGET', JOBS, id))
   end
 end
@@ -139,21 +139,21 @@ end
 
 local function read_how(how)
   if #how == 1 then return how, 0, '', 0 end
-  local verdict, delay_ms, gates_note, children = string.match(how, '^(%a) (%d+) (%S*) (%d+)$')
-  return verdict, tonumber(delay_ms), gates_note, tonumber(children)
+  local verdict, delay_ms, gates_note, children_count = string.match(how, '^(%a) (%d+) (%S*) (%d+)$')
+  return verdict, tonumber(delay_ms), gates_note, tonumber(children_count)
 end
 
-local children_first, accepted_children = FIRST + runs_count * FIELDS, {}
+local all_children, children_before, accepted = given_jobs(ARGV[FIRST + runs_count * FIELDS], queues), 0, {}
 for i, id in ipairs(ids) do
   local at = FIRST + (i - 1) * FIELDS
   local payload = ARGV[at + 1]
   local token, q, how, counters = read_told(ARGV[at + 2])
-  local verdict, delay_ms, gates_note, children = read_how(how)
+  local verdict, delay_ms, gates_note, children_count = read_how(how)
   local has_begun = string.find(counters, '\0', 1, true) ~= nil
-  local children_last = children_first + children * NEW_JOB_FIELDS - 1
+  local children = { unpack(all_children, children_before + 1, children_before + children_count) }
   codes[i] = verdict_code(i, id, token)
   if codes[i] == 0 or (codes[i] == 2 and not written[id] and not is_apart(id, token)) then refuse_result(id, token, payload) end
-  if codes[i] ~= 1 or (not ended[verdict] and verdict ~= 'g') then refuse_children(children_first, children_last) end
+  if codes[i] ~= 1 or (not ended[verdict] and verdict ~= 'g') then refuse_children(children) end
   if codes[i] == 1 and verdict == 'n' then
     notes[#notes + 1] = id
     notes[#notes + 1] = payload
@@ -181,7 +181,7 @@ for i, id in ipairs(ids) do
       gone[#gone + 1] = id
       if verdict == 'f' then found[i] = with_queue(found[i], queues[q]) end
       if write_result(id, found[i], payload) then push_to(moved, verdict, id) end
-      if children > 0 then accepted_children[#accepted_children + 1] = { children_first, children_last } end
+      if children_count > 0 then accepted[#accepted + 1] = children end
     else
       put_back(q, id, found[i], verdict, delay_ms, payload, has_begun)
     end
@@ -194,15 +194,13 @@ for i, id in ipairs(ids) do
     held[#held + 1] = worker .. '\0' .. id
     if not found[i] then ended_ids[#ended_ids + 1] = id end
   end
-  children_first = children_last + 1
+  children_before = children_before + children_count
 end
 
-if #accepted_children > 0 then
+if #accepted > 0 then
   for _, queue in ipairs(queues) do call('ZADD', QUEUES, '0', queue.name) end
 end
-for _, span in ipairs(accepted_children) do
-  moves().enqueue(span[1], span[2], queues, now, counts, true)
-end
+for _, children in ipairs(accepted) do moves().enqueue(children, queues, now, counts, true) end
 -- The error of an earlier attempt may lie apart; what replaces it in results leaves it unreachable.
 if #overwritten > 0 and call('HLEN', BLOBS) > 0 then
   for i, old in ipairs(call('HMGET', RESULTS, unpack(overwritten))) do

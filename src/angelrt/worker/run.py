@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ..actor import Message
-    from ..store import NewJob
+    from ..new_jobs import NewJob
     from ..tracing import Tracing
     from .running import Run, Running
 

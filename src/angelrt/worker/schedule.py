@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ..actor import Actor
     from ..client import Client
     from ..cron import Steps
+    from ..new_jobs import NewJob
     from ..schedules import Schedule, Stored
-    from ..store import NewJob
 
 log = logging.getLogger("angelrt.worker")
 

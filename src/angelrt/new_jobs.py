@@ -1,0 +1,72 @@
+"""What is stored as a job, and how the jobs of one call travel: packed in one argument, a third of the time of three for each."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+import msgpack  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs] - it has no types
+
+from .job import blob_field
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .scripts import QueueIndex
+
+NewJobFields: TypeAlias = "tuple[str, str, bytes, int | None, str, bytes | None, str]"
+"""A `NewJob` without its class, which takes a tenth of the time to make."""
+ID: Final = 1
+"""Which of its fields is the id."""
+FLOW: Final = itemgetter(6)
+"""Returns what may hold it back."""
+
+
+class NewJob(NamedTuple):
+    """A job on its way into a queue.
+
+    `when` is '' for now, '+ms' for a delay, 'ms' for a time; `blob` is a payload kept apart, `flow` what may hold the job back.
+    """
+
+    queue: str
+    id: str
+    record: bytes
+    priority: int | None = None
+    when: str = ""
+    blob: bytes | None = None
+    flow: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """What the job weighs in a batch."""
+        return len(self.record) + len(self.blob or b"")
+
+
+_packer: Any = msgpack.Packer(use_bin_type=False)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+"""Writes text and bytes alike, as cmsgpack reads them. One for all threads: it runs no Python for what a job consists of, and so is never
+interrupted."""
+
+
+def _pack(columns: Sequence[Sequence[Any]]) -> bytes:
+    return _packer.pack(columns)  # type: ignore[no-any-return]
+
+
+def packed(index: QueueIndex, jobs: Sequence[NewJobFields]) -> tuple[bytes, list[Any]]:
+    """Return the argument of a script that stands for new jobs, and fields and values of the payloads that are kept apart.
+
+    The argument is MessagePack, which the server unpacks itself: a list of places, one of ids, one of records. A place is the number of
+    a queue, or `number priority when flow` where one of these is given.
+    """
+    if not jobs:
+        return _pack(((), (), ())), []
+    columns: tuple[Sequence[Any], ...] = tuple(zip(*jobs, strict=True))
+    queues, ids, records, priorities, whens, blobs, flows = columns
+    places = list(map(index.__getitem__, queues))
+    if any(whens) or any(flows) or priorities.count(None) < len(jobs):
+        hows = zip(places, priorities, whens, flows, strict=True)
+        places = [f"{place} {'' if priority is None else priority} {when} {flow}" for place, priority, when, flow in hows]
+    apart: list[Any] = []
+    if blobs.count(None) < len(jobs):
+        parts = zip(ids, records, blobs, strict=True)
+        apart = [part for job_id, record, blob in parts if blob is not None for part in (blob_field(job_id, record), blob)]
+    return _pack((places, ids, records)), apart
