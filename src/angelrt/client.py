@@ -8,7 +8,6 @@ import secrets
 import time
 from collections import deque
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -77,7 +76,7 @@ class Client:
             self.store.enqueue, most_items=BATCH_MAX_JOBS, most_bytes=BATCH_MAX_BYTES
         )
         self._watches: GroupCommit[str, tuple[str, bytes]] = GroupCommit(self._watch, most_items=WATCH_MAX_IDS, most_bytes=BATCH_MAX_BYTES)
-        self._plain_head = cache(self._find_plain_head)
+        self._plain: dict[Actor[..., Any], tuple[str, bytes] | None] = {}
         self._inbox = Inbox(store.url, store.keys.inbox(self._name), self._on_news)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         _open.add(self)
@@ -167,11 +166,13 @@ class Client:
         return NewJob._make(self._new_job(message.actor, message.arguments, message.options))
 
     def _new_job(self, actor: Actor[Any, Any], arguments: bytes, options: SendOptions) -> NewJobFields:
+        if options is AS_DECLARED and len(arguments) <= BLOB_MIN_BYTES:
+            plain = self._plain[actor] if actor in self._plain else self._find_plain(actor)
+            if plain is not None:
+                queue, head = plain
+                return queue, self._ids.next(), head + arguments, None, "", None, ""
         definition = actor.definition
-        if options is not AS_DECLARED:
-            definition.check_send(options)
-        elif (head := self._plain_head(actor)) and len(arguments) <= BLOB_MIN_BYTES:
-            return definition.queue, self._ids.next(), head + arguments, None, "", None, ""
+        definition.check_send(options)
         priority = definition.priority if options.priority is None else options.priority
         queue = options.queue or definition.queue
         flow = self.gates(definition.name, queue, arguments, actor, options.cost)
@@ -181,12 +182,12 @@ class Client:
                 options = replace(options, delay_s=definition.unique.debounce_s)
         return self._job(definition.name, queue, priority, arguments, options, flow)
 
-    def _find_plain_head(self, actor: Actor[Any, Any]) -> bytes | None:
-        """Return what the records of an actor begin with whose sends, as declared, ask for nothing but a place; None for other actors."""
+    def _find_plain(self, actor: Actor[Any, Any]) -> tuple[str, bytes] | None:
+        """Return queue and head of the records of an actor whose sends, as declared, ask for nothing but a place; None for others."""
         asked = actor.definition
-        if asked.limits or asked.unique or asked.priority != PRIORITY_DEFAULT or self.limits_of(asked.queue) or self.tracing:
-            return None
-        return record_head(asked.name, self._ids.nonce, {})
+        is_plain = asked.priority == PRIORITY_DEFAULT and not (asked.limits or asked.unique or self.limits_of(asked.queue) or self.tracing)
+        found = self._plain[actor] = (asked.queue, record_head(asked.name, self._ids.nonce, {})) if is_plain else None
+        return found
 
     def limits_of(self, queue: str) -> Sequence[Limit]:
         """Return the limits of all jobs of a queue."""

@@ -29,8 +29,6 @@ RUN_CHARS: Final = 2
 """Ids that follow each other differ in so many characters alone, for as long as there are any."""
 RUNS: Final = 1 << 30
 """How many such runs a millisecond has."""
-RUN_IDS: Final = 1 << 12
-"""How many ids a run has."""
 UNREADABLE: Final = "(cannot be read)"
 
 EPOCH_MS: Final = 1_704_067_200_000
@@ -64,25 +62,26 @@ class IdMaker:
         self._over_ns = 0
         self._run = 0
         self._prefix = ""
-        self._number = 0
+        self._rest = iter(_PAIRS[:0])
 
     def next(self) -> str:
         """Return a new id, larger than every one before it from this maker."""
-        number = self._number = self._number + 1
+        last = next(self._rest, None)
         now_ns = time.time_ns()
-        if now_ns >= self._over_ns or number == RUN_IDS:
-            number = self._advance(now_ns)
-        return self._prefix + _PAIRS[number]
+        if last is None or now_ns >= self._over_ns:
+            last = self._advance(now_ns)
+        return self._prefix + last
 
-    def _advance(self, now_ns: int) -> int:
-        """Go on to the next run of ids in this millisecond, or to a new millisecond, where the bits are drawn anew; return the number."""
-        self._run, self._number = self._run + 1, 0
+    def _advance(self, now_ns: int) -> str:
+        """Go on to the next run of ids in this millisecond, or to a new one, where the bits are drawn anew; return its first end."""
+        self._run, number = self._run + 1, 0
         if now_ns >= self._over_ns or self._run == RUNS:
             self._last_ms = max(now_ns // 1_000_000, self._last_ms + 1)
             self._over_ns = (self._last_ms + 1) * 1_000_000
-            self._run, self._number = divmod(self._random.getrandbits(42), RUN_IDS)
+            self._run, number = divmod(self._random.getrandbits(42), len(_PAIRS))
         self._prefix = write_number(self._last_ms * RUNS + self._run, ID_CHARS - RUN_CHARS)
-        return self._number
+        self._rest = iter(_PAIRS[number:])
+        return next(self._rest)
 
 
 def id_time_ms(job_id: str) -> int:
