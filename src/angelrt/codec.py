@@ -23,7 +23,10 @@ SchemaMode = Literal["validation", "serialization"]
 SURE: Final = (str, bool, NoneType)
 """Types whose values always come back equal from JSON, so that the check at `send` can be left out."""
 PLAIN: Final = (*SURE, int)
-"""Types that orjson writes as they are. An int is checked all the same: pydantic takes an enumeration of text for one, as its text."""
+"""Types that orjson writes as they are. An int is checked all the same: pydantic takes an enumeration of text for one, as its text.
+
+A value of just the type that its annotation names, and of no subclass, is what validation would return, and comes back equal.
+"""
 REFUSED_KINDS: Final = {
     inspect.Parameter.POSITIONAL_ONLY: "a positional-only parameter",
     inspect.Parameter.VAR_POSITIONAL: "*args",
@@ -77,8 +80,17 @@ class ValueCodec:
             message = f"{self.what}: {_words(error)}"
             raise InvalidArguments(message) from error
         except (PydanticSerializationError, TypeError) as error:
-            message = f"{self.what}: no JSON form: {error}; pass plain data or an id"
-            raise InvalidArguments(message) from error
+            raise self._no_form(error) from error
+        if len(encoded) > PAYLOAD_MAX_BYTES:
+            raise self._too_large(encoded)
+        return encoded
+
+    def encode_exact(self, value: Any) -> bytes:
+        """Return the JSON of a value that validation would return as it is. Raises InvalidArguments and PayloadTooLarge."""
+        try:
+            encoded = self._dump(value)
+        except TypeError as error:
+            raise self._no_form(error) from error
         if len(encoded) > PAYLOAD_MAX_BYTES:
             raise self._too_large(encoded)
         return encoded
@@ -95,6 +107,9 @@ class ValueCodec:
         except ValidationError as error:
             message = f"{self.what}: {_words(error)}"
             raise InvalidArguments(message) from error
+
+    def _no_form(self, error: Exception) -> InvalidArguments:
+        return InvalidArguments(f"{self.what}: no JSON form: {error}; pass plain data or an id")
 
     def _too_large(self, encoded: bytes) -> PayloadTooLarge:
         size = f"{len(encoded):,} bytes of JSON, the limit is {PAYLOAD_MAX_BYTES:,}"
@@ -167,6 +182,12 @@ class Signature:
         return ValueCodec(shape, f"arguments of actor {self._name}", parts=hints.values())
 
     @cached_property
+    def _parameters(self) -> tuple[tuple[str, Any], ...]:
+        """Name and type of each argument; None for one whose values validation may change or refuse whatever their type."""
+        hints = ((name, self._hints.get(name, Any)) for name in self._names)
+        return tuple((name, hint if hint in PLAIN else None) for name, hint in hints)
+
+    @cached_property
     def defaults(self) -> dict[str, Any]:
         """The defaults as plain data, encoded as arguments are; one that has no JSON form stands as its text."""
         found: dict[str, Any] = {}
@@ -198,8 +219,14 @@ class Signature:
             message = f"arguments of actor {self._name}: takes {self._positional} positional arguments, got {len(args)}"
             raise InvalidArguments(message)
         named: dict[str, Any] = {}
+        parameters, is_exact = self._parameters, not kwargs
         for value in args:
-            named[self._names[len(named)]] = value
+            name, kind = parameters[len(named)]
+            named[name] = value
+            if type(value) is not kind:
+                is_exact = False
+        if is_exact and len(named) == len(parameters):
+            return self._arguments.encode_exact(named)
         if not kwargs:
             return self._arguments.encode(named)
         twice = named.keys() & kwargs.keys()

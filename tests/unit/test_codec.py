@@ -308,6 +308,40 @@ def test_plain_data_always_comes_back_equal(value: Any) -> None:
     assert decode_any(codec.encode(value)) == value
 
 
+@given(
+    st.tuples(
+        st.text(st.characters()) | st.sampled_from([Word.YES, 1, b"x", None]),
+        st.integers() | st.booleans() | st.sampled_from([Level.LOW, "1", 1.0, 2**64, None]),
+        st.booleans() | st.sampled_from([0, 1, 2, "yes"]),
+        st.none() | st.just(0),
+    )
+)
+def test_values_of_just_their_types_are_encoded_as_validated_ones(values: tuple[Any, ...]) -> None:
+    """By position they are validated only where a type is not the one that its annotation names, by name always."""
+
+    def work(text: str, number: int, flag: bool, nothing: None) -> None: ...  # noqa: FBT001
+
+    signature = Signature(work, "work")
+
+    def outcome(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | str:
+        try:
+            return signature.encode(args, kwargs)
+        except InvalidArguments:
+            return "refused"
+
+    assert outcome(values, {}) == outcome((), dict(zip(("text", "number", "flag", "nothing"), values, strict=True)))
+    assert outcome(values, {"flag": True}) == "refused"
+
+
+@pytest.mark.parametrize(("annotation", "value"), [(float, math.nan), (Point, Point3(1, 2.0, 3)), (object, object())])
+def test_other_values_are_checked_by_position_too(annotation: Any, value: Any) -> None:
+    def work(value: Any) -> None: ...
+
+    work.__annotations__["value"] = annotation
+    with pytest.raises(InvalidArguments):
+        Signature(work, "work").encode((value,), {})
+
+
 @given(st.integers() | st.floats() | st.text(st.characters()) | st.binary(max_size=8) | st.dates() | st.none())
 def test_no_value_comes_back_changed(value: Any) -> None:
     codec = ValueCodec(Any, "v")
