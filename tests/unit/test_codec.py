@@ -316,9 +316,7 @@ def test_plain_data_always_comes_back_equal(value: Any) -> None:
         st.none() | st.just(0),
     )
 )
-def test_values_of_just_their_types_are_encoded_as_validated_ones(values: tuple[Any, ...]) -> None:
-    """By position they are validated only where a type is not the one that its annotation names, by name always."""
-
+def test_values_of_just_their_types_are_encoded_by_position_as_those_that_are_validated_by_name(values: tuple[Any, ...]) -> None:
     def work(text: str, number: int, flag: bool, nothing: None) -> None: ...  # noqa: FBT001
 
     signature = Signature(work, "work")
