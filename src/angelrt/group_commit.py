@@ -8,7 +8,8 @@ else calls in that turn shares it.
 from __future__ import annotations
 
 import asyncio
-from itertools import chain
+from collections import deque
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from .eager import begin
@@ -33,7 +34,7 @@ class GroupCommit(Generic[T, R]):
         self._flush = flush
         self._most_items = most_items
         self._most_bytes = most_bytes
-        self._waiting: list[Group[T, R]] = []
+        self._waiting: deque[Group[T, R]] = deque()
         self._flushers: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._last_groups = 0
@@ -82,12 +83,13 @@ class GroupCommit(Generic[T, R]):
         """Take as many groups as one call carries, and their items."""
         groups = len(self._waiting) + self._in_flight
         most = (groups + 1) // CALLS_MAX if groups >= CALLS_MAX * HALF_MIN else groups
-        batch = self._waiting[:most]
+        batch = list(islice(self._waiting, min(most, self._most_items)))
         lists, sizes, _ = zip(*batch, strict=True)
         if sum(sizes) > self._most_bytes or sum(map(len, lists)) > self._most_items:
             batch = batch[: self._fitting(batch)]
             lists = tuple(items for items, _, _ in batch)
-        del self._waiting[: len(batch)]
+        for _ in batch:
+            self._waiting.popleft()
         return batch, list(chain.from_iterable(lists))
 
     def _fitting(self, groups: list[Group[T, R]]) -> int:

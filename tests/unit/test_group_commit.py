@@ -246,3 +246,23 @@ async def test_submitting_inside_a_callers_turn_is_not_lost() -> None:
 
     assert await asyncio.gather(*map(chain, range(1, 6))) == [[4], [8], [12], [16], [20]]
     assert max(map(len, server.calls)) <= 4
+
+
+class Looked(list[int]):
+    """Items of a group, which count how often they are looked at."""
+
+    looks = 0
+
+    def __len__(self) -> int:
+        """Count."""
+        Looked.looks += 1
+        return super().__len__()
+
+
+async def test_what_waits_is_not_looked_through_for_every_call() -> None:
+    server = Server()
+    server.gate.set()
+    groups = 1000
+    assert len(await asyncio.gather(*(server.commit.submit(Looked([1]), 0) for _ in range(groups)))) == groups
+    assert len(server.calls) == groups / 4
+    assert Looked.looks < 10 * groups
