@@ -20,7 +20,7 @@ from .config import BATCH_MAX_BYTES, BATCH_MAX_JOBS, BLOB_MIN_BYTES, EVENTS_MAX,
 from .errors import RedisFull, RedisUnavailable
 from .job import blob_field
 from .link import Link, LinkLost, ReplicatedLink, pause_s
-from .new_jobs import FLOW, packed
+from .new_jobs import flow_of, packed
 from .refusals import passes, refusal
 from .scripts import QueueIndex
 from .server_clock import ServerClock
@@ -150,7 +150,7 @@ class Store:
 
         Raises RedisUnavailable after ten seconds without an answer, RedisFull at the server's memory limit, and NotReplicated.
         """
-        queues = await self.queues() if _replaces(set(map(FLOW, jobs))) else ()
+        queues = await self.queues() if _replaces(set(map(flow_of, jobs))) else ()
         codes: list[int | bytes] = await self._with_jobs(scripts.ENQUEUE, [], jobs, queues)
         return codes
 
