@@ -41,10 +41,10 @@ class GroupCommit(Generic[T, R]):
 
     def submit(self, items: list[T], size_bytes: int) -> asyncio.Future[Sequence[R]]:
         """Return the answers for these items, of so many bytes in all, or what the call that carries them will raise."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Sequence[R]] = loop.create_future()
+        future: asyncio.Future[Sequence[R]] = asyncio.Future()  # as loop.create_future() makes it, in less than half of the time
         self._waiting.append((items, size_bytes, future))
         if len(self._flushers) < CALLS_MAX and (not self._flushers or len(self._waiting) >= HALF_MIN):
+            loop = asyncio.get_running_loop()
             is_lone = not self._flushers and self._last_groups == 1
             flusher = begin(self._run(), loop=loop) if is_lone else loop.create_task(self._run())
             flusher.set_name("angelrt group commit")
