@@ -217,9 +217,9 @@ async def concurrently(send: Callable[[str], Awaitable[None]], many: Iterable[st
     await asyncio.gather(*(sender() for _ in range(senders)))
 
 
-def stamped(n: int) -> Iterable[str]:
-    """Yield arguments that are stamped as they are taken."""
-    return (data_of(now_us()) for _ in range(n))
+def numbered(n: int, kind: str = NOOP) -> list[str]:
+    """Return the arguments of many jobs: made before the clock starts, since it is sending that is measured."""
+    return [data_of(number, kind) for number in range(n)]
 
 
 class AsyncClient:
@@ -230,20 +230,22 @@ class AsyncClient:
 
     async def single(self, n: int) -> dict[str, Any]:
         """Await one send after the other."""
+        many = numbered(n)
         begun_us = now_us()
-        for _ in range(n):
-            await self.peer.send(data_of(now_us()))
+        for data in many:
+            await self.peer.send(data)
         return {"seconds": (now_us() - begun_us) / 1e6}
 
     async def concurrent(self, n: int) -> dict[str, Any]:
         """Send with 100 tasks at once."""
+        many = numbered(n)
         begun_us = now_us()
-        await concurrently(self.peer.send, stamped(n), SENDERS)
+        await concurrently(self.peer.send, many, SENDERS)
         return {"seconds": (now_us() - begun_us) / 1e6}
 
     async def bulk(self, n: int, kind: str) -> dict[str, Any]:
         """Send many, numbered, in the peer's own way for many."""
-        many = [data_of(number, kind) for number in range(n)]
+        many = numbered(n, kind)
         begun_us = now_us()
         await self.peer.send_many(many)
         return {"seconds": (now_us() - begun_us) / 1e6}
@@ -290,22 +292,27 @@ class BlockingClient:
 
     def single(self, n: int) -> dict[str, Any]:
         """Send one after the other."""
+        many = numbered(n)
         begun_us = now_us()
-        for _ in range(n):
-            self.peer.send(data_of(now_us()))
+        self._send_all(many)
         return {"seconds": (now_us() - begun_us) / 1e6}
 
     def concurrent(self, n: int) -> dict[str, Any]:
         """Send with 100 threads at once."""
-        share = [n // SENDERS + (number < n % SENDERS) for number in range(SENDERS)]
+        many = numbered(n)
+        shares = [many[number::SENDERS] for number in range(SENDERS)]
         begun_us = now_us()
         with ThreadPoolExecutor(SENDERS) as threads:
-            list(threads.map(self.single, share))
+            list(threads.map(self._send_all, shares))
         return {"seconds": (now_us() - begun_us) / 1e6}
+
+    def _send_all(self, many: Sequence[str]) -> None:
+        for data in many:
+            self.peer.send(data)
 
     def bulk(self, n: int, kind: str) -> dict[str, Any]:
         """Send many, numbered, in the peer's own way for many."""
-        many = [data_of(number, kind) for number in range(n)]
+        many = numbered(n, kind)
         begun_us = now_us()
         self.peer.send_many(many)
         return {"seconds": (now_us() - begun_us) / 1e6}

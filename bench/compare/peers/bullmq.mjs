@@ -31,6 +31,7 @@ const nowUs = () => {
   return seconds * 1e6 + Math.floor(nanoseconds / 1000);
 };
 const dataOf = (number, kind = "x") => `${String(number).padStart(20, "0")}${kind}`.padEnd(100, "x");
+const numbered = (n, kind) => Array.from({ length: n }, (_, number) => dataOf(number, kind));
 const answer = (fields) => process.stdout.write(`${JSON.stringify(fields)}\n`);
 const between = (least, most) => least + Math.random() * (most - least);
 
@@ -62,17 +63,19 @@ function client(queue) {
   const send = (data, options) => queue.add("job", { data }, options);
   return {
     async single({ n }) {
+      const many = numbered(n);
       const begun = nowUs();
-      for (let i = 0; i < n; i++) await send(dataOf(nowUs()));
+      for (const data of many) await send(data);
       return { seconds: (nowUs() - begun) / 1e6 };
     },
     async concurrent({ n }) {
+      const many = numbered(n);
       const begun = nowUs();
-      await concurrently(() => send(dataOf(nowUs())), n, SENDERS);
+      await concurrently((i) => send(many[i]), n, SENDERS);
       return { seconds: (nowUs() - begun) / 1e6 };
     },
     async bulk({ n, kind }) {
-      const many = Array.from({ length: n }, (_, number) => ({ name: "job", data: { data: dataOf(number, kind) } }));
+      const many = numbered(n, kind).map((data) => ({ name: "job", data: { data } }));
       const begun = nowUs();
       for (let i = 0; i < n; i += BULK) await queue.addBulk(many.slice(i, i + BULK));
       return { seconds: (nowUs() - begun) / 1e6 };
