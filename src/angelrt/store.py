@@ -342,6 +342,11 @@ class Store:
 
         return await self._retrying(attempt, deadline_s)
 
+    async def load(self, needed: Iterable[Script]) -> None:
+        """Give the server scripts before they are called: it takes some milliseconds to compile one, while all others wait."""
+        for script in needed:
+            await self.commands(["SCRIPT", "LOAD", script.source], deadline_s=None)
+
     async def queues(self, deadline_s: float | None = SEND_DEADLINE_S) -> list[str]:
         """Return the names of all queues that ever held a job."""
         [names] = await self.commands(["ZRANGE", self.keys.key("queues"), 0, -1], deadline_s=deadline_s)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from angelrt import Actors, Concurrency, Status
+from angelrt.scripts import CLAIM, RENEW, SETTLE, TICK
 from angelrt.store import Store
 from angelrt.worker.claim import ClaimLoop
 from angelrt.worker.running import Running
@@ -29,6 +30,16 @@ LONG_S = 3600
 QUICK_JOBS = 300
 SERVER_STOPS_S = 0.1
 TURNS = 10
+
+
+async def test_the_server_knows_the_scripts_of_a_run_before_the_first_is_claimed(rt: Runtime[Any]) -> None:
+    @rt.actor()
+    async def nothing() -> None: ...
+
+    store = rt.client().store
+    await store.command("SCRIPT", "FLUSH")
+    async with rt.worker():
+        assert await store.command("SCRIPT", "EXISTS", CLAIM.sha, TICK.sha, SETTLE.sha, RENEW.sha) == [1, 1, 1, 1]
 
 
 async def test_a_job_claimed_ahead_of_a_slot_goes_to_whoever_has_one(rt: Runtime[Any], new_runtime: NewRuntime) -> None:

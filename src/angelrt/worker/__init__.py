@@ -24,6 +24,7 @@ from ..job import shown_record, write_number
 from ..keys import QUEUE_KEYS
 from ..limits import rule_of
 from ..schedules import OCCURRENCE
+from ..scripts import CLAIM, RENEW, SETTLE, TICK
 from ..store import Verdict
 from .claim import ClaimLoop
 from .clock import ASK_AGAIN_S, DeadlineLoop, DueLoop
@@ -51,6 +52,7 @@ log = logging.getLogger("angelrt.worker")
 
 CANCELLED_WAIT_S: Final = 3.0
 FLUSH_WAIT_S: Final = 10.0
+SCRIPTS_OF_A_RUN: Final = (CLAIM, SETTLE, RENEW, TICK)
 THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
 
 
@@ -127,6 +129,7 @@ class Worker:
             actor.signature.compile()
         await self.declare()
         await self._inbox.open()
+        await self._client.store.load(SCRIPTS_OF_A_RUN)
         await self._client.store.beat(self.id, self.info(), self.queues, list(self.actors))
         self._lease = LeaseThread(self._client.store, self.id, self.running, lease_ms=self._lease_ms, info=self.info, asked=self._on_asked)
         self._lease.start()
