@@ -258,8 +258,9 @@ async def test_no_event_is_written_where_none_are_kept(part: Partition) -> None:
     assert (await part.state()).place("j1") == "ready:q"
 
 
-async def test_counters_live_for_a_day(part: Partition) -> None:
-    await part.send("j1")
+@pytest.mark.parametrize("ids", [["j1"], ["j1", "j2"]])
+async def test_counters_live_for_a_day(part: Partition, ids: list[str]) -> None:
+    await part.send(*ids)
     stats = part.store.keys.stats(part.now_ms)
     assert 86_400 < await part.store.command("TTL", stats) <= 90_000
 

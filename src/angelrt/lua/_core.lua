@@ -68,12 +68,14 @@ local function count(counts, label, word, by)
 end
 
 local function write_counters(key, ttl_s, counts)
-  local full = call('HLEN', key) > STATS_FIELDS_MAX
+  local full, has_new = call('HLEN', key) > STATS_FIELDS_MAX, false
   for label, words in pairs(counts) do
     if full then label = string.gsub(label, '|.*', '|*') end
-    for word, by in pairs(words) do call('HINCRBY', key, label .. '|' .. word, by == 1 and '1' or by) end
+    for word, by in pairs(words) do
+      has_new = call('HINCRBY', key, label .. '|' .. word, by == 1 and '1' or by) == by or has_new
+    end
   end
-  if call('TTL', key) < 0 then call('EXPIRE', key, ttl_s) end
+  if has_new and call('TTL', key) < 0 then call('EXPIRE', key, ttl_s) end -- a new key begins with a new field
 end
 
 -- Into the hour, and into the minute where those are counted.

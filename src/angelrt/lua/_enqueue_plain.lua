@@ -1,7 +1,5 @@
--- The short way of enqueue.
-
--- What enqueue comes to for new jobs that are ready at once and that nothing may hold back. It leaves this block, and has written nothing,
--- where the long way is to be taken. It is no function, since to make one costs as much as to run it.
+-- The short way of enqueue: what it comes to for new jobs that are ready at once and that nothing may hold back. It leaves this block, and
+-- has written nothing, where the long way is to be taken. It is no function, since to make one costs as much as to run it.
 repeat
   local now, is_new = clock(ARGV[1]), {}
   local places, ids, records = unpack(cmsgpack.unpack(ARGV[3]))
