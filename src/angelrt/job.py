@@ -37,6 +37,8 @@ PRIORITY_STEP: Final = 2**49
 PRIORITY_DEFAULT: Final = 5
 PRIORITY_MAX: Final = 9
 
+PREFIX_PLACES: Final = range(6 * (ID_CHARS - RUN_CHARS) - 12, -1, -12)
+"""By how many bits each pair of characters ahead of the last stands higher than the one behind it."""
 _PAIRS: Final = tuple(a + b for a in ALPHABET for b in ALPHABET)
 _VALUE: Final = {character: value for value, character in enumerate(ALPHABET)}
 
@@ -74,13 +76,16 @@ class IdMaker:
 
     def _advance(self, now_ns: int) -> str:
         """Go on to the next run of ids in this millisecond, or to a new one, where the bits are drawn anew; return its first end."""
-        self._run, number = self._run + 1, 0
+        self._run, first = self._run + 1, 0
         if now_ns >= self._over_ns or self._run == RUNS:
             self._last_ms = max(now_ns // 1_000_000, self._last_ms + 1)
             self._over_ns = (self._last_ms + 1) * 1_000_000
-            self._run, number = divmod(self._random.getrandbits(42), len(_PAIRS))
-        self._prefix = write_number(self._last_ms * RUNS + self._run, ID_CHARS - RUN_CHARS)
-        self._rest = iter(_PAIRS[number:])
+            self._run, first = divmod(self._random.getrandbits(42), len(_PAIRS))
+        number = self._last_ms * RUNS + self._run
+        self._prefix = "".join([_PAIRS[number >> place & 4095] for place in PREFIX_PLACES])
+        rest: Any = iter(_PAIRS)
+        rest.__setstate__(first)  # as pickle sets an iterator; a slice would touch each pair that follows
+        self._rest = rest
         return next(self._rest)
 
 

@@ -86,8 +86,8 @@ class Drawn(random.Random):
 
 @pytest.mark.parametrize(
     ("drawn", "times", "last_ms"),
-    [(0, 1, 5_000), ((1 << 42) - 5_000, 2, 5_001), ((1 << 42) - 1, 10_000, 14_999)],
-    ids=["enough", "used up once", "one in each millisecond"],
+    [(0x123_4567_89AB, 1, 5_000), (0, 1, 5_000), ((1 << 42) - 5_000, 2, 5_001), ((1 << 42) - 1, 10_000, 14_999)],
+    ids=["any", "enough", "used up once", "one in each millisecond"],
 )
 def test_ids_grow_when_a_millisecond_is_used_up(monkeypatch: pytest.MonkeyPatch, drawn: int, times: int, last_ms: int) -> None:
     monkeypatch.setattr("angelrt.job.time.time_ns", lambda: 5_000_000_000)
