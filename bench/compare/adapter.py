@@ -159,8 +159,8 @@ class Peer(Asked):
     async def open(self) -> None:
         """Connect."""
 
-    async def send(self, data: str) -> None:
-        """Send one job; returns when the server has it."""
+    def send(self, data: str) -> Awaitable[Any]:
+        """Send one job: what the peer's own call gives, awaited until the server has it, and nothing around it."""
         raise NotImplementedError
 
     async def send_many(self, many: Sequence[str]) -> None:
@@ -206,7 +206,7 @@ def answer(**fields: Any) -> None:
     OUTPUT.flush()
 
 
-async def concurrently(send: Callable[[str], Awaitable[None]], many: Iterable[str], senders: int) -> None:
+async def concurrently(send: Callable[[str], Awaitable[Any]], many: Iterable[str], senders: int) -> None:
     """Send with so many tasks, each of which awaits one send after the other."""
     rest = iter(many)
 
@@ -259,7 +259,7 @@ class AsyncClient:
 
     async def open_loop(self, rate: int, seconds: float) -> dict[str, Any]:
         """Send at a rate whatever becomes of the sends before; stamped when it is issued. Who falls behind for good gives up."""
-        sends: set[asyncio.Task[None]] = set()
+        sends: set[asyncio.Future[Any]] = set()
         begun_us, late_us, sent = now_us(), 0, 0
         while sent < int(rate * seconds) and late_us < BEHIND_US:
             due_us = begun_us + sent * 1_000_000 // rate

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from angelrt import Queue, Runtime
 from bench.compare.adapter import About, Peer, job, main
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
 QUEUES = 100
 PRIORITIES = 10
@@ -38,9 +38,9 @@ class Angelrt(Peer):
         if self.variant == "priorities":
             self.senders = [self.actor.options(priority=priority) for priority in range(PRIORITIES)]
 
-    async def send(self, data: str) -> None:
+    def send(self, data: str) -> Awaitable[Any]:
         """Send one."""
-        await self.actor.send(data)
+        return self.actor.send(data)
 
     async def send_many(self, many: Sequence[str]) -> None:
         """Send many."""

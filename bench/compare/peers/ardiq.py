@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ardiq import Ardiq
 
 from bench.compare.adapter import About, Peer, job, main
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
 CHUNK = 1_000
 
@@ -32,9 +32,9 @@ class ArdiqPeer(Peer):
         self.app = Ardiq(redis_url=self.url, queue_name="compare", concurrency=self.concurrency)
         self.task = self.app.task(name="job")(job)
 
-    async def send(self, data: str) -> None:
+    def send(self, data: str) -> Awaitable[Any]:
         """Send one."""
-        await self.task.enqueue(data)
+        return self.task.enqueue(data)
 
     async def send_many(self, many: Sequence[str]) -> None:
         """Send many, as many in one call as the best of others do."""

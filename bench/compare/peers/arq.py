@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from arq.connections import RedisSettings, create_pool
 from arq.worker import Worker, func
 
 from bench.compare.adapter import About, Peer, job, main
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 
 async def task(ctx: dict[str, object], data: str) -> None:  # noqa: ARG001 - arq's signature
@@ -33,9 +37,9 @@ class Arq(Peer):
         self.settings = RedisSettings.from_dsn(self.url)
         self.pool = await create_pool(self.settings)
 
-    async def send(self, data: str) -> None:
+    def send(self, data: str) -> Awaitable[Any]:
         """Send one."""
-        await self.pool.enqueue_job("job", data)
+        return self.pool.enqueue_job("job", data)
 
     async def send_later(self, data: str, delay_s: float) -> None:
         """Send with a delay."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docket import Docket, Worker
 
 from bench.compare.adapter import About, Peer, job, main
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
 CONNECTIONS = 1_200
 """More than redis-py's default of 100, which 100 jobs that end together exhaust."""
@@ -36,9 +36,9 @@ class DocketPeer(Peer):
         await self.docket.__aenter__()
         self.docket.register(job)
 
-    async def send(self, data: str) -> None:
+    def send(self, data: str) -> Awaitable[Any]:
         """Send one."""
-        await self.docket.add(job)(data)
+        return self.docket.add(job)(data)
 
     async def send_many(self, many: Sequence[str]) -> None:
         """Send many in pipelines."""

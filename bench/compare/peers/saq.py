@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saq import Queue, Worker
 
 from bench.compare.adapter import About, Peer, job, main
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 
 async def task(ctx: Any, *, data: str) -> None:  # noqa: ARG001 - SAQ's signature
@@ -33,9 +36,9 @@ class Saq(Peer):
         self.queue = Queue.from_url(self.url)
         await self.queue.connect()
 
-    async def send(self, data: str) -> None:
+    def send(self, data: str) -> Awaitable[Any]:
         """Send one."""
-        await self.queue.enqueue("job", data=data)
+        return self.queue.enqueue("job", data=data)
 
     async def send_later(self, data: str, delay_s: float) -> None:
         """Send with a delay. Documented in whole seconds; Redis takes a part of one as well, which is later by less."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streaq import Worker
 
 from bench.compare.adapter import About, Peer, job, main
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
 CHUNK = 1_000
 
@@ -35,9 +35,9 @@ class Streaq(Peer):
         if self.role == "client":
             await self.streaq.__aenter__()
 
-    async def send(self, data: str) -> None:
+    def send(self, data: str) -> Awaitable[Any]:
         """Send one."""
-        await self.task.enqueue(data)
+        return self.task.enqueue(data)
 
     async def send_many(self, many: Sequence[str]) -> None:
         """Send many in pipelines."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from taskiq import TaskiqScheduler
 from taskiq.api import run_receiver_task, run_scheduler_task
 from taskiq_redis import ListRedisScheduleSource, RedisStreamBroker
 
 from bench.compare.adapter import About, Peer, job, main
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 
 class Taskiq(Peer):
@@ -35,9 +39,9 @@ class Taskiq(Peer):
         await self.broker.startup()
         await self.source.startup()
 
-    async def send(self, data: str) -> None:
+    def send(self, data: str) -> Awaitable[Any]:
         """Send one."""
-        await self.task.kiq(data)
+        return self.task.kiq(data)
 
     async def send_later(self, data: str, delay_s: float) -> None:
         """Put it into the schedule."""
