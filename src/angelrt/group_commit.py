@@ -42,6 +42,9 @@ class GroupCommit(Generic[T, R]):
     def submit(self, items: list[T], size_bytes: int) -> asyncio.Future[Sequence[R]]:
         """Return the answers for these items, of so many bytes in all, or what the call that carries them will raise."""
         future: asyncio.Future[Sequence[R]] = asyncio.Future()  # as loop.create_future() makes it, in less than half of the time
+        if not items:
+            future.set_result([])
+            return future
         self._waiting.append((items, size_bytes, future))
         if len(self._flushers) < CALLS_MAX and (not self._flushers or len(self._waiting) >= HALF_MIN):
             loop = asyncio.get_running_loop()
@@ -107,12 +110,15 @@ def _answer(batch: list[Group[T, R]], asked: int, answers: Sequence[R]) -> None:
     if asked != len(answers):
         message = f"a call of {asked} items was answered by {len(answers)}"
         raise ValueError(message)
-    start = 0
-    for items, _, future in batch:
-        end = start + len(items)
+    parts = [[answer] for answer in answers] if asked == len(batch) else _divided(answers, [len(items) for items, _, _ in batch])
+    for (_, _, future), part in zip(batch, parts, strict=True):
         if not future.done():
-            future.set_result(answers[start:end])
-        start = end
+            future.set_result(part)
+
+
+def _divided(answers: Sequence[R], numbers: list[int]) -> list[list[R]]:
+    rest = iter(answers)
+    return [list(islice(rest, number)) for number in numbers]
 
 
 def _fail(batch: list[Group[T, R]], error: Exception) -> None:

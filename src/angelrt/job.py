@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from random import Random
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,9 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from .errors import InvalidOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ALPHABET: Final = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 """64 characters in ASCII order, so that ids sort as the numbers that they write."""
@@ -60,33 +63,27 @@ class IdMaker:
         self.nonce = write_number(secrets.randbits(24), NONCE_CHARS)
         # Ids are no secrets, and a call of the system in each millisecond would take 4% of what senders do.
         self._random = Random(os.urandom(16))  # noqa: S311
-        self._last_ms = 0
-        self._over_ns = 0
-        self._run = 0
-        self._prefix = ""
-        self._rest = iter(_PAIRS[:0])
+        self.next: Final[Callable[[], str]] = self._ids().__next__
+        """Returns a new id, larger than every one before it from this maker. A generator's own step: half of what a method takes."""
 
-    def next(self) -> str:
-        """Return a new id, larger than every one before it from this maker."""
-        last = next(self._rest, None)
-        now_ns = time.time_ns()
-        if last is None or now_ns >= self._over_ns:
-            last = self._advance(now_ns)
-        return self._prefix + last
-
-    def _advance(self, now_ns: int) -> str:
-        """Go on to the next run of ids in this millisecond, or to a new one, where the bits are drawn anew; return its first end."""
-        self._run, first = self._run + 1, 0
-        if now_ns >= self._over_ns or self._run == RUNS:
-            self._last_ms = max(now_ns // 1_000_000, self._last_ms + 1)
-            self._over_ns = (self._last_ms + 1) * 1_000_000
-            self._run, first = divmod(self._random.getrandbits(42), len(_PAIRS))
-        number = self._last_ms * RUNS + self._run
-        self._prefix = "".join([_PAIRS[number >> place & 4095] for place in PREFIX_PLACES])
-        rest: Any = iter(_PAIRS)
-        rest.__setstate__(first)  # as pickle sets an iterator; a slice would touch each pair that follows
-        self._rest = rest
-        return next(self._rest)
+    def _ids(self) -> Iterator[str]:
+        """Yield ids in runs, which share all but the last pair of characters; the bits are drawn anew for each millisecond."""
+        last_ms, over_ns, run, now_ns = 0, 0, 0, time.time_ns()
+        while True:
+            run, first = run + 1, 0
+            if now_ns >= over_ns or run == RUNS:
+                last_ms = max(now_ns // 1_000_000, last_ms + 1)
+                over_ns = (last_ms + 1) * 1_000_000
+                run, first = divmod(self._random.getrandbits(42), len(_PAIRS))
+            ahead = last_ms * RUNS + run
+            prefix = "".join([_PAIRS[ahead >> place & 4095] for place in PREFIX_PLACES])
+            rest: Any = iter(_PAIRS)
+            rest.__setstate__(first)  # as pickle sets an iterator; a slice would touch each pair that follows
+            for pair in rest:
+                yield prefix + pair
+                now_ns = time.time_ns()
+                if now_ns >= over_ns:
+                    break
 
 
 def id_time_ms(job_id: str) -> int:

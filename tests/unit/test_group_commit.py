@@ -150,10 +150,13 @@ async def test_a_group_over_the_bounds_goes_alone_and_undivided() -> None:
     assert server.calls == [[1], [2, 3, 4, 5], [500], [6]]
 
 
-async def test_an_empty_group_is_answered_too() -> None:
+async def test_an_empty_group_is_answered_without_a_call() -> None:
     server = Server()
+    first = await server.submitted([1])
+    later = await server.submitted([2, 3], [])  # as many items as groups
     server.gate.set()
-    assert await server.commit.submit([], 0) == []
+    assert await answers(first + later) == [[2], [4, 6], []]
+    assert server.calls == [[1], [2, 3]]
 
 
 async def test_a_failed_call_reaches_each_of_its_callers_and_no_other() -> None:
