@@ -193,7 +193,7 @@ _VERBS = (
 _SHORT_WAYS = (
     Broken(
         "the short way of enqueue wakes nobody", "_enqueue_plain.lua", PLAIN_ONES,
-        "      call('ZADD', KEYS[before + WAKE], '0', 'm')\n", "",
+        "    call('ZADD', KEYS[before + WAKE], '0', 'm')\n", "",
     ),
     Broken(
         "the short way of claim takes from a paused queue", "_claim_plain.lua", PLAIN_ONES,
