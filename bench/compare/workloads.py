@@ -21,7 +21,8 @@ WAIT_S = 120
 SENDS = 5_000
 WARM_SENDS = 500
 """Enough to open as many connections as 100 senders use."""
-IDLE_SENDS = 200
+IDLE_SENDS = 500
+"""Of fewer, the 99th percentile would be the one or two that a busy machine held up."""
 DELAYED = 200
 OPEN_LOOP_S = 8
 LATE_MS = 250
