@@ -69,6 +69,29 @@ async def test_a_silent_worker_whose_connection_is_gone_is_struck_off(
     assert await loop.look() == 0
 
 
+@pytest.mark.parametrize(
+    ("ago_ms", "pause_s"),
+    [
+        ({}, 0.5),
+        ({"watcher": 900}, 0.5),
+        ({"a": 400}, 0.5),
+        ({"a": 700}, 0.3),
+        ({"watcher": 900, "a": 800, "b": 700}, 0.2),
+        ({"silent": 2_000, "a": 750}, 0.25),
+        ({"ahead": -2_000}, 0.5),
+    ],
+)
+async def test_the_next_look_comes_when_somebody_could_be_silent(store: Store, ago_ms: dict[str, int], pause_s: float) -> None:
+    now_ms, beats = 1_767_355_200_000.0, store.keys.key("beats")
+    store.clock = lambda: now_ms
+    for name, ms in ago_ms.items():
+        await store.command("ZADD", beats, now_ms - ms, name)
+    loop = DeathsLoop(store, "watcher", LEASE_MS)
+    assert await loop.look() == 0
+    assert loop.pause_s == pytest.approx(pause_s)
+    await store.command("DEL", beats)
+
+
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("why", ["beats", "open", "other server", "unknown", "itself"])
 async def test_no_other_worker_is_taken_for_dead(rt: Runtime[Any], store: Store, why: str) -> None:

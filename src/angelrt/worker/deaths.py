@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("angelrt.worker")
 
-LOOK_S: Final = 0.25
+LOOK_S: Final = 0.5
+SPREAD_S: Final = 0.1
+"""Over so long the looks of a fleet at one that falls silent are spread: most find that another has struck it off."""
 SILENT_MS: Final = 1_000
 """Two beats that did not come."""
 SILENT_MAX: Final = 16
@@ -32,13 +34,15 @@ TRUST_S: Final = 3.0
 
 
 class DeathsLoop:
-    """Looks four times a second, jittered, so that a fleet does not look all at once."""
+    """Looks when the next worker could have been silent for too long, and twice a second in any case."""
 
     def __init__(self, store: Store, worker: str, lease_ms: int) -> None:
         """Keep the collaborators."""
         self._store = store
         self._worker = worker
         self._lease_ms = lease_ms
+        self.pause_s = 0.0
+        """Until nobody can fall silent after the last look, and LOOK_S at most."""
         self._looked_s = 0.0
         self._in_touch_s = 0.0
         self._ahead_s = 0.0
@@ -46,7 +50,7 @@ class DeathsLoop:
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            await asyncio.sleep(self.pause_s + random.uniform(0, SPREAD_S))  # noqa: S311 - jitter
             try:
                 while await self.look():
                     pass
@@ -59,10 +63,13 @@ class DeathsLoop:
         """Strike off the dead among the silent; return how many."""
         beats, names, now_ms = self._store.keys.key("beats"), self._store.keys.key("workers"), self._store.server_ms()
         # A beat of the future is one of before the clock jumped back.
-        spans = [("-inf", now_ms - SILENT_MS), (now_ms + SILENT_MS, "+inf")]
-        past, future = await self._store.commands(
-            *(["ZRANGEBYSCORE", beats, *span, "WITHSCORES", "LIMIT", 0, SILENT_MAX] for span in spans)
+        silent_ms, future_ms = now_ms - SILENT_MS, now_ms + SILENT_MS
+        spans = [("-inf", silent_ms, SILENT_MAX), (future_ms, "+inf", SILENT_MAX), (f"({silent_ms}", "+inf", 2)]
+        self.pause_s = LOOK_S
+        past, future, others = await self._store.commands(
+            *(["ZRANGEBYSCORE", beats, least, most, "WITHSCORES", "LIMIT", 0, number] for least, most, number in spans)
         )
+        self.pause_s = self._until_silence_s(others, now_ms)
         found = [*past, *future][: 2 * SILENT_MAX]
         is_in_touch = self._keep_in_touch(now_ms)
         silent = {name.decode(): float(beat_ms) for name, beat_ms in zip(found[::2], found[1::2], strict=True)}
@@ -82,6 +89,11 @@ class DeathsLoop:
             why = "its connection is closed" if name in gone else f"it has not beaten for {self._lease_ms / 1000:g} s"
             struck += await self._strike(name, silent[name], infos[name], why)
         return struck
+
+    def _until_silence_s(self, others: list[bytes], now_ms: float) -> float:
+        """Return after how long the first of those who beat now, as names and times, could have been silent for too long."""
+        beats_ms = [float(beat_ms) for name, beat_ms in zip(others[::2], others[1::2], strict=True) if name.decode() != self._worker]
+        return min([LOOK_S, *((beat_ms + SILENT_MS - now_ms) / 1000 for beat_ms in beats_ms)])
 
     def _keep_in_touch(self, now_ms: float) -> bool:
         """Whether looks have been answered without a gap, by one clock, for long enough to tell a worker's silence from the server's."""
