@@ -110,6 +110,7 @@ def _answer(batch: list[Group[T, R]], asked: int, answers: Sequence[R]) -> None:
     if asked != len(answers):
         message = f"a call of {asked} items was answered by {len(answers)}"
         raise ValueError(message)
+    # No group is empty, so where they are as many as the items, each has one.
     parts = [[answer] for answer in answers] if asked == len(batch) else _divided(answers, [len(items) for items, _, _ in batch])
     for (_, _, future), part in zip(batch, parts, strict=True):
         if not future.done():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("angelrt.worker")
 
 LOOK_S: Final = 0.5
+"""The longest time between two looks."""
 SPREAD_S: Final = 0.1
 """Over so long the looks of a fleet at one that falls silent are spread: most find that another has struck it off."""
 SILENT_MS: Final = 1_000
@@ -66,14 +67,12 @@ class DeathsLoop:
         silent_ms, future_ms = now_ms - SILENT_MS, now_ms + SILENT_MS
         spans = [("-inf", silent_ms, SILENT_MAX), (future_ms, "+inf", SILENT_MAX), (f"({silent_ms}", "+inf", 2)]
         self.pause_s = LOOK_S
-        past, future, others = await self._store.commands(
+        past, future, coming = await self._store.commands(
             *(["ZRANGEBYSCORE", beats, least, most, "WITHSCORES", "LIMIT", 0, number] for least, most, number in spans)
         )
-        self.pause_s = self._until_silence_s(others, now_ms)
-        found = [*past, *future][: 2 * SILENT_MAX]
+        self.pause_s = min([LOOK_S, *((beat_ms - silent_ms) / 1000 for beat_ms in self._others(coming).values())])
         is_in_touch = self._keep_in_touch(now_ms)
-        silent = {name.decode(): float(beat_ms) for name, beat_ms in zip(found[::2], found[1::2], strict=True)}
-        silent.pop(self._worker, None)
+        silent = self._others([*past, *future][: 2 * SILENT_MAX])
         if not silent or not is_in_touch:
             return 0
         await self._store.learn_time(SEND_DEADLINE_S)  # the clock may have jumped since it was last looked at
@@ -90,10 +89,11 @@ class DeathsLoop:
             struck += await self._strike(name, silent[name], infos[name], why)
         return struck
 
-    def _until_silence_s(self, others: list[bytes], now_ms: float) -> float:
-        """Return after how long the first of those who beat now, as names and times, could have been silent for too long."""
-        beats_ms = [float(beat_ms) for name, beat_ms in zip(others[::2], others[1::2], strict=True) if name.decode() != self._worker]
-        return min([LOOK_S, *((beat_ms + SILENT_MS - now_ms) / 1000 for beat_ms in beats_ms)])
+    def _others(self, found: list[bytes]) -> dict[str, float]:
+        """Return names and last beats, in milliseconds, of all but this worker."""
+        beats_ms = {name.decode(): float(beat_ms) for name, beat_ms in zip(found[::2], found[1::2], strict=True)}
+        beats_ms.pop(self._worker, None)
+        return beats_ms
 
     def _keep_in_touch(self, now_ms: float) -> bool:
         """Whether looks have been answered without a gap, by one clock, for long enough to tell a worker's silence from the server's."""
