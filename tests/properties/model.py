@@ -214,7 +214,7 @@ class Model(Moves):
         if code in "xw" and not has_begun:
             job.watched_ms = expires_ms(job.flow)
         job.settled_by = job.token
-        job.close_run("x" if code == "w" else code, round(self.now_ms))
+        job.close_run("x" if code == "w" else code, math.floor(self.now_ms))
         if verdict.delay_ms > 0 and code not in "xw":
             self._delay(job, self.now_ms + verdict.delay_ms)
         else:

@@ -155,7 +155,7 @@ class Moves(Uniques):
         self.end_of_key(job)
         job.settled_by = job.token
         job.token, job.watched_ms = "", None
-        job.place, job.score = place, round(self.now_ms)
+        job.place, job.score = place, math.floor(self.now_ms)
         self.news += [(f"ended:{client}", job_id) for client in self.watchers.pop(job_id, [])]
 
     def _give_back(self, ids: Iterable[str], how: str) -> None:
@@ -169,7 +169,7 @@ class Moves(Uniques):
                 self.counts[f"{job.queue}|*|lost"] += 1
             else:
                 job.attempts -= 1
-            job.close_run(how, round(self.now_ms))
+            job.close_run(how, math.floor(self.now_ms))
             if is_asked(job.flow):
                 self.counts[f"{job.queue}|*|cancelled"] += 1
                 self._end(job_id, "cancelled", b"")

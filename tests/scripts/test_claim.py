@@ -138,6 +138,16 @@ async def test_expired_lease_goes_back_at_its_old_rank_with_the_attempt_charged(
     assert state.stats["q|*|lost"] == 1
 
 
+async def test_run_begins_when_the_one_before_has_ended_and_no_earlier(part: Partition) -> None:
+    await part.send("j1")
+    await part.claim(under="t1")
+    part.now_ms += LEASE_MS + 0.75
+    await part.claim(worker="w2", under="t2")
+    run = (await part.state()).run("j1")
+    _, started, ended, _ = run.history.split(",")
+    assert (float(started), float(ended), run.started_ms) == (START_MS, START_MS + LEASE_MS, START_MS + LEASE_MS)
+
+
 async def test_lease_holds_until_its_last_millisecond(part: Partition) -> None:
     await part.send("j1")
     await part.claim(lease_ms=1_000)

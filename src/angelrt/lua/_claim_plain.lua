@@ -16,8 +16,8 @@ repeat
   if ARGV[8] == '1' then break end
   local now, worker, capacity, actors = clock(ARGV[1]), ARGV[3], tonumber(ARGV[6]), ARGV[9]
   local is_plain, earliest, granted, live, reply, lines, knows = true, math.huge, 0, nil, { '', '', 0, {} }, {}, {}
-  local deadline = math.floor(now + tonumber(ARGV[5])) .. '' -- as text, like all that is written for each job
-  local run_head, run_tail = ARGV[4] .. ' ' .. worker .. ' ', ' 1 1 0 ' .. math.floor(now) .. ' - '
+  local deadline = whole_ms(now + tonumber(ARGV[5])) -- as text, like all that is written for each job
+  local run_head, run_tail = ARGV[4] .. ' ' .. worker .. ' ', ' 1 1 0 ' .. whole_ms(now) .. ' - '
   local lease, held_head = ARGV[4] .. ' 1 - ', worker .. '\0'
 
   for before = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do

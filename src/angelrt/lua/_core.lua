@@ -34,6 +34,11 @@ local function integer(number)
   return string.format('%.0f', number)
 end
 
+-- A time as text, in milliseconds of which all has begun: rounded, a run would end after the one that came after it began.
+local function whole_ms(ms)
+  return integer(math.floor(ms))
+end
+
 local function push(list, first, second)
   local n = #list
   list[n + 1] = first

@@ -32,7 +32,7 @@ moves = lazily(function()
   -- the places from which they go are left to the caller, who removes the runs last.
   local function write_cancelled(ids, runs, now)
     if #ids == 0 then return end
-    local ended, results, marked, stamp, apart = {}, {}, {}, integer(now), {}
+    local ended, results, marked, stamp, apart = {}, {}, {}, whole_ms(now), {}
     local old = call('HLEN', BLOBS) > 0 and call('HMGET', RESULTS, unpack(ids)) or {}
     for i, id in ipairs(ids) do
       runs[i].token = '!'

@@ -138,7 +138,7 @@ end
 
 -- The run ends without an outcome: note how (r retry, s snooze, l lost, x released, f failed and replayed) and give the token up.
 local function close_run(run, how, now)
-  local entry = how .. ',' .. run.started .. ',' .. integer(now) .. ',' .. run.worker
+  local entry = how .. ',' .. run.started .. ',' .. whole_ms(now) .. ',' .. run.worker
   local kept = { entry }
   for old in string.gmatch(run.history, '[^;]+') do
     if #kept < HISTORY_MAX then kept[#kept + 1] = old end

@@ -80,7 +80,7 @@ repeat
   if not is_plain then break end
 
   local codes, results, held, leased, ended = {}, {}, {}, {}, {}
-  local stamp, held_head = integer(now), worker .. '\0'
+  local stamp, held_head = whole_ms(now), worker .. '\0'
   for i, run in ipairs(call('HMGET', RUNS, unpack(ids))) do
     local at, id = FIRST + (i - 1) * FIELDS, ids[i]
     local told = ARGV[at + 2]

@@ -20,8 +20,8 @@ local exhausted = false -- the call has stopped before it had seen everything
 local together = 0      -- suspects that this call has leased; as many as ever run together where one is alone
 local makes_room = false
 local has_suspects = false -- among what this token holds already
-local deadline = integer(math.floor(now + lease_ms)) -- as text, like all that is written for each job: Redis prints a number anew each time
-local started = integer(math.floor(now)) -- in the slice of a rate in which its tokens are taken
+local deadline = whole_ms(now + lease_ms) -- as text, like all that is written for each job: Redis prints a number anew each time
+local started = whole_ms(now) -- in the slice of a rate in which its tokens are taken
 local run_head, first_run_tail, held_head = token .. ' ' .. worker .. ' ', ' 1 1 0 ' .. started .. ' ', worker .. '\0'
 
 local function is_own(run)

@@ -64,7 +64,7 @@ local function change(field)
   local before = call('HGET', RULES, field) or ''
   if before == value and call('HEXISTS', RULES, what .. '~') == 0 then return '' end
   call('HSET', RULES, what .. '~', '1') -- first, so that a call that broke off is gone on with
-  if string.find(value, ' ', 1, true) and not gates().limit_of(what) then call('HSET', RULES, what .. '^', integer(math.floor(now))) end
+  if string.find(value, ' ', 1, true) and not gates().limit_of(what) then call('HSET', RULES, what .. '^', whole_ms(now)) end
   if value == '' then call('HDEL', RULES, field) else call('HSET', RULES, field, value) end
   return sweep(what, gates().lanes_of_rule(what))
 end

@@ -30,7 +30,7 @@ local function verdict_code(i, id, token)
   return result and string.sub(result, 1, #token + 1) == token .. ' ' and 2 or 0
 end
 
-local stamp = integer(now)
+local stamp = whole_ms(now)
 local ended, ended_ids, delayed, ready, lanes, leased, heads = { c = {}, f = {}, k = {} }, {}, {}, {}, {}, {}, {}
 local results, overwritten, runs, gone, held, holders, notes, refused_blobs = {}, {}, {}, {}, {}, {}, {}, {}
 local refunds, settled_ids, results_of, old_blobs, moved = {}, {}, {}, {}, { c = {}, f = {}, k = {} }
