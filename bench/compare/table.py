@@ -30,6 +30,9 @@ LATENCY = (
     Column("p99 ms", "pickup_1000_p99_ms", ("pickup_1000 carried",)),
     Column("at 5,000/s p50 ms", "pickup_5000_p50_ms", ("pickup_5000 carried",)),
     Column("p99 ms", "pickup_5000_p99_ms", ("pickup_5000 carried",)),
+    Column("70% of its end to end, jobs/s", "load_per_s"),
+    Column("at that load p50 ms", "pickup_70_p50_ms", ("pickup_70 carried",)),
+    Column("p99 ms", "pickup_70_p99_ms", ("pickup_70 carried",)),
     Column("delayed late p50 ms", "delayed_p50_ms"),
     Column("p99 ms", "delayed_p99_ms"),
     Column("least ms", "delayed_least_ms"),
@@ -49,7 +52,8 @@ WORKLOAD_OF = {
     **dict.fromkeys(("end_to_end_per_s",), "end_to_end"),
     **dict.fromkeys(("io_per_s",), "io"),
     **dict.fromkeys(("recovery_s",), "recovery"),
-    **{f"{name}_{cut}_ms": name for name in ("idle", "pickup_1000", "pickup_5000", "delayed") for cut in ("p50", "p99")},
+    **{f"{name}_{cut}_ms": name for name in ("idle", "pickup_1000", "pickup_5000", "pickup_70", "delayed") for cut in ("p50", "p99")},
+    "load_per_s": "pickup_70",
     "delayed_least_ms": "delayed",
 }
 """The workload behind a figure; drain, where it is not said."""

@@ -25,6 +25,8 @@ IDLE_SENDS = 500
 """Of fewer, the 99th percentile would be the one or two that a busy machine held up."""
 DELAYED = 200
 OPEN_LOOP_S = 8
+LOAD = 0.7
+"""The share of its own rate at which each peer is to pick up."""
 LATE_MS = 250
 """A producer that issues its last send later than this, or a worker that has not begun the last job by then, does not carry the load."""
 SLOW_JOBS = 200
@@ -128,8 +130,8 @@ def idle(place: Place, peer: Peer) -> Figures:
     return {"idle_p50_ms": p50_ms, "idle_p99_ms": p99_ms}
 
 
-def pickup(place: Place, peer: Peer, rate: int) -> Figures:
-    """From a send to the begin of the job while a producer in its own process sends at a rate, open loop."""
+def pickup(place: Place, peer: Peer, rate: int, word: str) -> Figures:
+    """From a send to the begin of the job while a producer in its own process sends at a rate, open loop; figures begin with `word`."""
     seconds = max(OPEN_LOOP_S * place.scale, 0.5)
     jobs = int(rate * seconds)
     with place.client(peer) as client, place.worker(peer) as worker:
@@ -141,18 +143,25 @@ def pickup(place: Place, peer: Peer, rate: int) -> Figures:
     p50_ms, p99_ms = percentiles_ms(stamps)
     if late_ms > LATE_MS or len(stamps) < jobs or span_s(stamps) > seconds + LATE_MS / 1000:
         carried_per_s = min(producer["sent"] / producer["seconds"], len(stamps) / span_s(stamps))
-        return {"carried": f"no: {carried_per_s:,.0f}/s", f"not_carried_{rate}_p99_ms": p99_ms}
-    return {"carried": "yes", f"pickup_{rate}_p50_ms": p50_ms, f"pickup_{rate}_p99_ms": p99_ms}
+        return {"carried": f"no: {carried_per_s:,.0f}/s", f"{word}_not_carried_p99_ms": p99_ms}
+    return {"carried": "yes", f"{word}_p50_ms": p50_ms, f"{word}_p99_ms": p99_ms}
 
 
 def pickup_1000(place: Place, peer: Peer) -> Figures:
     """1,000 jobs/s."""
-    return pickup(place, peer, 1_000)
+    return pickup(place, peer, 1_000, "pickup_1000")
 
 
 def pickup_5000(place: Place, peer: Peer) -> Figures:
     """5,000 jobs/s."""
-    return pickup(place, peer, 5_000)
+    return pickup(place, peer, 5_000, "pickup_5000")
+
+
+def pickup_70(place: Place, peer: Peer) -> Figures:
+    """70% of the rate that this peer has carried end to end right before."""
+    rate = max(int(LOAD * float(end_to_end(place, peer)["end_to_end_per_s"])), 1)
+    place.empty()
+    return {"load_per_s": float(rate), **pickup(place, peer, rate, "pickup_70")}
 
 
 def delayed(place: Place, peer: Peer) -> Figures:
@@ -243,6 +252,7 @@ WORKLOADS = (
     Workload("idle", idle),
     Workload("pickup_1000", pickup_1000, 3),
     Workload("pickup_5000", pickup_5000, 3),
+    Workload("pickup_70", pickup_70, 3),
     Workload("delayed", delayed, 2),
     Workload("io", io, 3),
     Workload("recovery", recovery, 3),

@@ -17,10 +17,10 @@ from tests.tidy.project import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-WORKLOADS = ("floors", "drain", "send", "idle", "pickup_1000", "backlog_1000")
+WORKLOADS = ("floors", "drain", "send", "idle", "pickup_1000", "pickup_70", "backlog_1000")
 FIGURES = {
     *("drain_per_s", "bulk_per_s", "pending_bytes", "kept_bytes", "redis_cpu_us", "redis_commands", "worker_cpu_us", "worker_mib"),
-    *("single_per_s", "concurrent_per_s", "idle_p50_ms", "idle_p99_ms", "backlog_1000_us", "backlog_1000_redis_cpu_us"),
+    *("single_per_s", "concurrent_per_s", "idle_p50_ms", "idle_p99_ms", "load_per_s", "backlog_1000_us", "backlog_1000_redis_cpu_us"),
 }
 
 
