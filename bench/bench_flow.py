@@ -51,7 +51,8 @@ async def drained_per_s(server: Server, actor: str, **options: Any) -> float:
     async with rt:
         await rt.client().store.command("FLUSHALL")
         chosen = rt.registered[actor]
-        messages = [chosen.options(**{word: f"{value}{n % 10}" for word, value in options.items()}).message(n % 10) for n in range(JOBS)]
+        each: list[dict[str, Any]] = [{word: f"{value}{n % 10}" for word, value in options.items()} for n in range(JOBS)]
+        messages = [chosen.options(**own).message(n % 10) for n, own in enumerate(each)]
         await rt.send_many(messages)
         begun_s = time.perf_counter()
         async with rt.worker(concurrency=100) as worker:

@@ -39,7 +39,7 @@ def moved(last: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 
 def read() -> dict[str, Any]:
     """Return the recorded run, empty where there is none."""
-    return orjson.loads(RECORDED.read_bytes()) if RECORDED.exists() else {}  # type: ignore[no-any-return]
+    return orjson.loads(RECORDED.read_bytes()) if RECORDED.exists() else {}
 
 
 def write(figures: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .catalog import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from .install import Environment
@@ -86,10 +87,9 @@ class Process:
         """End it as kill -9 does, and all that it has started; nothing happens a second time."""
         if self._process.returncode is not None:
             return
-        for listed in (lambda: family(self.pid), self._session):  # the first is quick, the second finds orphans
-            for pid in listed():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for pid in self._descendants():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
@@ -114,6 +114,11 @@ class Process:
                     int(line.split()[1]) for line in text.splitlines() if line.startswith(("Pss_Anon:", "Pss_Shmem:", "Pss_File:"))
                 )
         return found * 1024 / MIB
+
+    def _descendants(self) -> Iterator[int]:
+        """Yield the process and its children, which is quick; then, while these may be dead already, orphans of its session."""
+        yield from family(self.pid)
+        yield from self._session()
 
     def _session(self) -> list[int]:
         """List the processes of the session that began with this one."""

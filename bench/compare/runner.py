@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,11 +114,11 @@ class Run:
         for workload in WORKLOADS:
             if self.chosen(workload.name) and number < workload.rounds_max:
                 for peer in contestants[shift:] + contestants[:shift]:
-                    yield Turn(workload.name, peer.key, partial(workload.run, peer=peer))
+                    yield Turn(workload.name, peer.key, bound(workload.run, peer))
         for peer in [peer for peer in contestants if peer.name == OURS]:
             for name, curve in CURVES.items():
                 if (self.chosen(name) or self.chosen("curves")) and number < CURVE_ROUNDS_MAX:
-                    yield Turn(name, peer.key, partial(curve, peer=peer))
+                    yield Turn(name, peer.key, bound(curve, peer))
 
     def chosen(self, workload: str) -> bool:
         """Whether a workload is among those to be measured."""
@@ -156,6 +155,11 @@ class Run:
             "samples": self.samples,
             "figures": summary(self.samples),
         }
+
+
+def bound(run: Callable[[Place, Peer], Figures], peer: Peer) -> Callable[[Place], Figures]:
+    """Return a workload of one peer."""
+    return lambda place: run(place, peer)
 
 
 def summary(samples: Samples) -> dict[str, dict[str, Any]]:
