@@ -41,7 +41,7 @@ AT_MAX: Final = timedelta(seconds=MAX_DELAY_S)
 def check_actor_name(name: str) -> str:
     """Return an actor's name. Raises InvalidOptions for one that could not stand in a record."""
     if not matches(ACTOR, name):
-        message = f"actor {name!r}: a name is 1 to 128 letters, digits or any of '._:/<>-'; pass name="
+        message = f"actor {name!r}: a name is 1 to 128 letters, digits or any of '._:/<>-', and name= gives an actor one"
         raise InvalidOptions(message)
     return name
 

@@ -107,7 +107,7 @@ def test_a_parameter_may_be_named_self() -> None:
 def test_a_name_that_cannot_be_stored_is_refused(name: str) -> None:
     with pytest.raises(InvalidOptions) as caught:
         Actors().thread_actor(name=name)(resize)
-    assert str(caught.value) == f"actor {name!r}: a name is 1 to 128 letters, digits or any of '._:/<>-'; pass name="
+    assert str(caught.value) == f"actor {name!r}: a name is 1 to 128 letters, digits or any of '._:/<>-', and name= gives an actor one"
 
 
 @pytest.mark.parametrize(
