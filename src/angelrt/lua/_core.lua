@@ -34,7 +34,7 @@ local function integer(number)
   return string.format('%.0f', number)
 end
 
--- A time as text, in milliseconds of which all has begun: rounded, a run would end after the one that came after it began.
+-- A time as text, in whole milliseconds, never rounded up: a run would seem to end after the next one had begun.
 local function whole_ms(ms)
   return integer(math.floor(ms))
 end
