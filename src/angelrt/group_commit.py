@@ -1,8 +1,8 @@
 """Group commit: what gathers while calls are in flight leaves in the next, and each caller awaits its own durable answer.
 
-No timer: a lone caller waits for one round trip, ten callers share one, and a hundred share two, so that the server works on the one while
-the callers of the other go on. Where the last call had one caller, the next leaves in its caller's own turn of the event loop; else whoever
-else calls in that turn shares it.
+No timer: a lone caller waits for one round trip, two have a call each, ten share one, and a hundred share two, so that the server works on
+the one while the callers of the other go on. Where the last call had one caller, the next leaves in its caller's own turn of the event
+loop; else whoever else calls in that turn shares it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class GroupCommit(Generic[T, R]):
             future.set_result([])
             return future
         self._waiting.append((items, size_bytes, future))
-        if len(self._flushers) < CALLS_MAX and (not self._flushers or len(self._waiting) >= HALF_MIN):
+        is_worth_a_call = not self._flushers or self._in_flight == 1 or len(self._waiting) >= HALF_MIN
+        if is_worth_a_call and len(self._flushers) < CALLS_MAX:
             loop = asyncio.get_running_loop()
             is_lone = not self._flushers and self._last_groups == 1
             flusher = begin(self._run(), loop=loop) if is_lone else loop.create_task(self._run())

@@ -71,14 +71,40 @@ async def test_callers_after_many_share_a_call_again() -> None:
     assert server.calls == [[1, 2], [3, 4]]
 
 
-async def test_what_gathers_during_a_call_leaves_in_the_next_one() -> None:
+async def test_what_gathers_during_a_shared_call_leaves_in_the_next_one() -> None:
+    server = Server()
+    first = await server.submitted([1], [2])
+    later = [*await server.submitted([3]), *await server.submitted([4, 5])]
+    assert server.calls == [[1, 2]]
+    server.gate.set()
+    assert await answers(first + later) == [[2], [4], [6], [8, 10]]
+    assert server.calls == [[1, 2], [3, 4, 5]]
+
+
+async def test_a_lone_call_on_its_way_holds_up_nobody() -> None:
+    server = Server()
+    first = await server.submitted([1])
+    second = await server.submitted([2])
+    third = [*await server.submitted([3]), *await server.submitted([4])]
+    assert server.calls == [[1], [2]]
+    server.gate.set()
+    assert await answers(first + second + third) == [[2], [4], [6], [8]]
+    assert server.calls == [[1], [2], [3, 4]]
+    await server.commit.drain()
+    server.gate.clear()
+    again = [*await server.submitted([5], [6]), *await server.submitted([7])]
+    assert server.calls[3:] == [[5, 6]]
+    server.gate.set()
+    assert await answers(again) == [[10], [12], [14]]
+
+
+async def test_callers_of_one_turn_share_the_call_beside_a_lone_one() -> None:
     server = Server()
     first = await server.submitted([1])
     later = await server.submitted([2], [3, 4], [5])
-    assert server.calls == [[1]]
+    assert server.calls == [[1], [2, 3, 4, 5]]
     server.gate.set()
     assert await answers(first + later) == [[2], [4], [6, 8], [10]]
-    assert server.calls == [[1], [2, 3, 4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -86,8 +112,8 @@ async def test_what_gathers_during_a_call_leaves_in_the_next_one() -> None:
     [
         (2 * HALF_MIN, 0, [HALF_MIN, HALF_MIN]),
         (2 * HALF_MIN - 1, 0, [2 * HALF_MIN - 1]),
-        (1, HALF_MIN, [1, HALF_MIN]),
-        (1, HALF_MIN - 1, [1]),
+        (2, HALF_MIN, [2, HALF_MIN]),
+        (2, HALF_MIN - 1, [2]),
         (2 * HALF_MIN, HALF_MIN, [HALF_MIN, HALF_MIN]),
     ],
     ids=["halves", "too few for halves", "a second call", "too few for a second call", "no third call"],
