@@ -23,7 +23,7 @@ Group: TypeAlias = "tuple[list[T], int, asyncio.Future[Sequence[R]]]"
 """Items of one caller, their bytes, and the answers that it awaits."""
 CALLS_MAX: Final = 2
 HALF_MIN: Final = 16
-"""So many groups are worth a second call beside the one in flight."""
+"""So many groups are worth a second call beside a shared one in flight; beside a lone one, any group is."""
 
 
 class GroupCommit(Generic[T, R]):

@@ -112,11 +112,12 @@ async def test_callers_of_one_turn_share_the_call_beside_a_lone_one() -> None:
     [
         (2 * HALF_MIN, 0, [HALF_MIN, HALF_MIN]),
         (2 * HALF_MIN - 1, 0, [2 * HALF_MIN - 1]),
+        (1, HALF_MIN, [1, HALF_MIN]),
         (2, HALF_MIN, [2, HALF_MIN]),
         (2, HALF_MIN - 1, [2]),
         (2 * HALF_MIN, HALF_MIN, [HALF_MIN, HALF_MIN]),
     ],
-    ids=["halves", "too few for halves", "a second call", "too few for a second call", "no third call"],
+    ids=["halves", "too few for halves", "a call beside a lone one", "a second call", "too few for a second call", "no third call"],
 )
 async def test_many_leave_in_two_calls_that_are_on_their_way_together(gathered: int, later: int, calls: list[int]) -> None:
     server = Server(most_items=1_000, most_bytes=1_000_000)
