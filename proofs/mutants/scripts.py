@@ -102,7 +102,7 @@ _CLAIM = (
 )  # fmt: skip
 
 _GATES = (
-    Broken("a paused actor runs", "_prelude.lua", PAUSES, " or is_paused('a', actor) and 'paused'\n", "\n"),
+    Broken("a paused actor runs", "_holds.lua", PAUSES, " or is_paused('a', actor) and 'paused'\n", "\n"),
     Broken("a paused gate is open", "_gates.lua", PAUSES, "    if is_paused('g', gate.name) then return math.huge end\n", ""),
     Broken("one more than the limit", "_gates.lua", TWO_OF_ONE_KEY, "(gate) >= limit.most and", "(gate) > limit.most and"),
     Broken(
@@ -122,7 +122,7 @@ _GATES = (
 )  # fmt: skip
 
 _MOVES = (
-    Broken("a lease that ends is never taken back", "_prelude.lua", TWO_OF_ONE_KEY, "if #lost > 0 then moves()", "if false then moves()"),
+    Broken("a lease that ends is never taken back", "_holds.lua", TWO_OF_ONE_KEY, "if #lost > 0 then moves()", "if false then moves()"),
     Broken(
         "a lease that ends keeps its gates", "_moves.lua", TWO_OF_ONE_KEY,
         "      if run.flow ~= '-' then gates().leave(queue, id, run.flow, now, holders) end\n      local is_valid",
@@ -155,7 +155,7 @@ _MOVES = (
         "send wakes nobody", "_moves.lua", PAUSES,
         "        if place.is_claimable or #place.expires > 0 or is_first then wake(queue) end\n", "",
     ),
-    Broken("a timer moves jobs and wakes nobody", "_prelude.lua", TWO_OF_ONE_KEY, "if wakes and #due + #lost > 0 then", "if false then"),
+    Broken("a timer moves jobs and wakes nobody", "_holds.lua", TWO_OF_ONE_KEY, "if wakes and #due + #lost > 0 then", "if false then"),
 )  # fmt: skip
 
 _VERBS = (
@@ -197,9 +197,12 @@ _SHORT_WAYS = (
     ),
     Broken(
         "the short way of claim takes from a paused queue", "_claim_plain.lua", PLAIN_ONES,
-        "call('EXISTS', CONTROL, KEYS", "call('EXISTS', KEYS",
+        "call('EXISTS', CONTROL, expires, opens, turns) ==", "call('EXISTS', expires, opens, turns) ==",
     ),
-    Broken("the short way of claim passes lanes by", "_claim_plain.lua", PAUSES, "KEYS[before + OPENS], ", ""),
+    Broken(
+        "the short way of claim passes lanes by", "_claim_plain.lua", PAUSES,
+        "call('EXISTS', CONTROL, expires, opens, turns) ==", "call('EXISTS', CONTROL, expires, turns) ==",
+    ),
     Broken("the short way of claim does not look for what is late", "_claim_plain.lua", PLAIN_ONES, "earliest > now", "true"),
     Broken("the short way of claim takes any actor", "_claim_plain.lua", PLAIN_ONES, " and knows[actor or '']", ""),
     Broken(

@@ -85,6 +85,9 @@ class GroupCommit(Generic[T, R]):
 
     def _next_batch(self) -> tuple[list[Group[T, R]], list[T]]:
         """Take as many groups as one call carries, and their items."""
+        if len(self._waiting) == 1:
+            group = self._waiting.popleft()
+            return [group], group[0]
         groups = len(self._waiting) + self._in_flight
         most = (groups + 1) // CALLS_MAX if groups >= CALLS_MAX * HALF_MIN else groups
         batch = list(islice(self._waiting, min(most, self._most_items)))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CORE: Final = "_core.lua"
 PRELUDE: Final = "_prelude.lua"
+HOLDS: Final = "_holds.lua"
 LIBRARY: Final = ("_gates.lua", "_turns.lua", "_suspects.lua", "_moves.lua")
 SHORT_WAYS: Final = {"enqueue": "_enqueue_plain.lua", "claim": "_claim_plain.lua", "settle": "_settle_plain.lua"}
 """What stands before the prelude: a call of plain jobs ends there, and makes none of the functions that come after."""
@@ -31,30 +32,36 @@ def short_way(verb: str) -> str:
     return text_of(SHORT_WAYS[verb]) if verb in SHORT_WAYS else ""
 
 
-def shared() -> str:
-    """Return what the long ways of all verbs share, the library in the function that makes it.
-
-    The library and the verb are functions of their own, so that those within take over what they share from them: for each local of the
-    chunk itself that a function uses, Lua searches a list of all of them when the function is made.
-    """
-    return "\n".join([text_of(PRELUDE), "make_library = function()", *map(text_of, LIBRARY), "end"])
-
-
 @dataclass(frozen=True)
 class Script:
-    """One verb. It gets every key of the partition, then those of each queue; `flags` are of the server's `#!lua` line."""
+    """One verb. It gets every key of the partition, then those of each queue; `flags` are of the server's `#!lua` line.
+
+    Without the library where the verb needs none of it: what a server keeps compiled is marked each time it collects Lua's garbage, within
+    its clients' calls.
+    """
 
     name: str
     arguments: tuple[str, ...]
     flags: str = "allow-oom"
     file: str = ""
+    has_library: bool = True
+
+    @property
+    def shared(self) -> str:
+        """What its long way shares with those of other verbs, the library in the function that makes it.
+
+        The library and the verb are functions of their own, so that those within take over what they share from them: for each local of the
+        chunk itself that a function uses, Lua searches a list of all of them when the function is made.
+        """
+        library = [text_of(HOLDS), "make_library = function()", *map(text_of, LIBRARY), "end"] if self.has_library else []
+        return "\n".join([text_of(PRELUDE), *library])
 
     @cached_property
     def source(self) -> str:
-        """The whole text that the server gets: shebang, core, short way, what all long ways share, verb."""
+        """The whole text that the server gets: shebang, core, short way, what long ways share, verb."""
         verb = self.file or self.name
         shebang = f"#!lua flags={self.flags}" if self.flags else "#!lua"
-        ahead = [shebang, text_of(CORE), short_way(verb), shared()]
+        ahead = [shebang, text_of(CORE), short_way(verb), self.shared]
         return "\n".join([*ahead, "local function verb()", text_of(f"{verb}.lua"), "end", "return verb()"])
 
     @cached_property
@@ -73,18 +80,18 @@ _CLAIM_ARGUMENTS: Final = ("now_ms", "events_max", "worker", "token", "lease_ms"
 CLAIM: Final = Script("claim", _CLAIM_ARGUMENTS)
 SETTLE: Final = Script("settle", _SETTLE_ARGUMENTS)
 SETTLE_WITH_CHILDREN: Final = Script("settle_with_children", _SETTLE_ARGUMENTS, flags="", file="settle")
-RENEW: Final = Script("renew", ("now_ms", "lease_ms"))
+RENEW: Final = Script("renew", ("now_ms", "lease_ms"), has_library=False)
 TICK: Final = Script("tick", ("now_ms",))
-BEAT: Final = Script("beat", ("now_ms", "worker", "info"))
+BEAT: Final = Script("beat", ("now_ms", "worker", "info"), has_library=False)
 EXPIRE_WORKER: Final = Script("expire_worker", ("now_ms", "events_max", "worker", "how", "beat_ms"))
 CANCEL: Final = Script("cancel", ("now_ms", "events_max", "who"))
 REPLAY: Final = Script("replay", ("now_ms", "events_max"))
-PURGE: Final = Script("purge", ("now_ms", "events_max"))
+PURGE: Final = Script("purge", ("now_ms", "events_max"), has_library=False)
 CONTROL: Final = Script("control", ("now_ms", "verb", "what", "value"))
 _SCHEDULE_ARGUMENTS: Final = ("now_ms", "events_max", "name", "expected", "new", "previous", "how", "jobs")
 SCHEDULE: Final = Script("schedule", _SCHEDULE_ARGUMENTS, flags="")
 UNSCHEDULE: Final = Script("unschedule", _SCHEDULE_ARGUMENTS, file="schedule")
-WATCH: Final = Script("watch", ("client",))
+WATCH: Final = Script("watch", ("client",), has_library=False)
 INSPECT: Final = Script("inspect", (), flags="no-writes")
 EXPLAIN: Final = Script("explain", ("now_ms", "id", "actors"), flags="no-writes")
 

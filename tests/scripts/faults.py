@@ -64,7 +64,7 @@ class BreakableScript:
     def __init__(self, script: Script) -> None:
         """Put the guard behind the `#!lua` line, and a number at each site."""
         shebang, _, body = script.source.replace("no-writes", "allow-oom", 1).partition("\n")  # the trace is written
-        core, short_way, shared = scripts.text_of(scripts.CORE), scripts.short_way(script.file or script.name), scripts.shared()
+        core, short_way, shared = scripts.text_of(scripts.CORE), scripts.short_way(script.file or script.name), script.shared
         assert body.startswith(f"{core}\n{short_way}\n{shared}"), "a script no longer begins with what all share, around its short way"
         self._all: dict[int, Site] = {}
         self._lines = body.splitlines()

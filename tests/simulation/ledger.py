@@ -6,6 +6,7 @@ It knows nothing of how the scripts work: it reads the calls that workers made a
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
@@ -35,7 +36,9 @@ BEFORE_S: Final = 3.0
 
 def packed_ids(argument: bytes) -> list[str]:
     """Return the ids of the new jobs that an argument stands for."""
-    return [job_id.decode() for job_id in msgpack.unpackb(argument, raw=True)[1]]
+    lone = re.match(rb"\d+\0([^\0]+)\0", argument)
+    ids = [lone[1]] if lone else msgpack.unpackb(argument, raw=True)[1]
+    return [job_id.decode() for job_id in ids]
 
 
 @dataclass

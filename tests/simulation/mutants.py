@@ -61,15 +61,15 @@ MUTANTS: Final = (
         "  if not (head and tonumber(head) <= heads[q]) then wake(queues[q]) end\n",
         "",
     ),
-    Mutant("a due job wakes nobody", "lua/_prelude.lua", "    if wakes and #due + #lost > 0 then wake(queue) end\n", ""),
+    Mutant("a due job wakes nobody", "lua/_holds.lua", "    if wakes and #due + #lost > 0 then wake(queue) end\n", ""),
     Mutant("a send wakes nobody", "lua/_moves.lua", "if place.is_claimable or #place.expires > 0 or is_first then wake(queue) end", ""),
     Mutant(
         "leases that ran out are not taken back",
-        "lua/_prelude.lua",
+        "lua/_holds.lua",
         "if #lost > 0 then moves().take_back_expired(queue, lost, now, counts) end",
         "",
     ),
-    Mutant("a gate lets everybody through", "lua/_prelude.lua", "if gate then return 'gate', gate, at, lane end", ""),
+    Mutant("a gate lets everybody through", "lua/_holds.lua", "if gate then return 'gate', gate, at, lane end", ""),
     Mutant(
         "a freed gate is not marked",
         "lua/_gates.lua",

@@ -81,6 +81,11 @@ def read_header(text: str) -> Header:
     return header
 
 
+def code_of(text: str) -> str:
+    """Return a text without its comments."""
+    return re.sub(r"--.*", "", text)
+
+
 def header_problems(name: str, text: str) -> list[str]:
     """Find what a header lacks."""
     header = read_header(text)
@@ -178,7 +183,17 @@ def test_the_fields_of_a_queue_are_named_as_its_keys() -> None:
 def test_every_text_that_is_no_verb_has_its_place_in_the_scripts() -> None:
     scripts = importlib.import_module("angelrt.scripts")
     assert CORE.name == scripts.CORE
-    assert sorted([scripts.CORE, scripts.PRELUDE, *scripts.LIBRARY, *scripts.SHORT_WAYS.values()]) == [path.name for path in SHARED]
+    placed = (scripts.CORE, scripts.PRELUDE, scripts.HOLDS, *scripts.LIBRARY, *scripts.SHORT_WAYS.values())
+    assert sorted(placed) == [path.name for path in SHARED]
+
+
+def test_a_script_has_the_library_where_its_verb_uses_it() -> None:
+    scripts = importlib.import_module("angelrt.scripts")
+    names = [*re.findall(r"^local function (\w+)", scripts.text_of(scripts.HOLDS), re.MULTILINE), "gates", "turns", "suspects", "moves"]
+    uses = re.compile(rf"(?<![.\w])(?:{'|'.join(names)})\(")
+    texts = {name: code_of(scripts.text_of(f"{script.file or name}.lua")) for name, script in scripts.SCRIPTS.items()}
+    assert {name for name, text in texts.items() if uses.search(text)} == {n for n, script in scripts.SCRIPTS.items() if script.has_library}
+    assert not uses.search(code_of(scripts.text_of(scripts.PRELUDE) + scripts.text_of(scripts.CORE)))
 
 
 @pytest.mark.parametrize("path", VERBS, ids=lambda path: path.stem)

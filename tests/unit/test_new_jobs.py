@@ -9,7 +9,9 @@ import pytest
 from angelrt import Concurrency, Queue, Runtime, Unique
 from angelrt.config import BLOB_MIN_BYTES
 from angelrt.job import PRIORITY_DEFAULT, read_record
-from angelrt.new_jobs import NewJob
+from angelrt.keys import Keys
+from angelrt.new_jobs import NewJob, packed
+from angelrt.scripts import QueueIndex
 from tests.unit.unconnected import client
 
 QUEUES = (Queue("mail"), Queue("narrow", limits=[Concurrency(1)]))
@@ -65,3 +67,14 @@ def test_large_arguments_of_a_plain_send_are_kept_apart(over: int, is_apart: boo
     job = client().new_job(message)
     assert job.blob == (message.arguments if is_apart else None)
     assert read_record(job.record).arguments == (b"" if is_apart else message.arguments)
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_short"),
+    [({}, True), ({"priority": 5}, False), ({"when": "+5"}, False), ({"blob": b"x"}, False), ({"flow": "tx"}, False)],
+    ids=["nothing", "priority", "time", "payload apart", "flow"],
+)
+def test_a_job_alone_that_asks_for_nothing_travels_without_message_pack(asked: dict[str, Any], is_short: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    job = NewJob("q", "a=b |", b"work\0nonc{}\0[1]", **asked)
+    assert (packed(QueueIndex(Keys("x")), [job])[0] == b"1\0a=b |\0work\0nonc{}\0[1]") is is_short
+    assert packed(QueueIndex(Keys("x")), [job, job._replace(id="j2")])[0][:1] == b"\x93"

@@ -12,6 +12,7 @@ from angelrt.keys import OWN_KEYS, QUEUE_KEYS, Keys
 from angelrt.scripts import (
     CLAIM,
     CORE,
+    HOLDS,
     LIBRARY,
     PRELUDE,
     SCRIPTS,
@@ -63,7 +64,7 @@ def test_no_two_scripts_share_a_name_on_the_server() -> None:
 @every_script
 def test_what_all_verbs_share_stands_before_the_verb_in_its_order(script: Script) -> None:
     folder, verb = resources.files("angelrt") / "lua", script.file or script.name
-    names = (CORE, *filter(None, [SHORT_WAYS.get(verb)]), PRELUDE, *LIBRARY, f"{verb}.lua")
+    names = (CORE, *filter(None, [SHORT_WAYS.get(verb)]), PRELUDE, *([HOLDS, *LIBRARY] if script.has_library else []), f"{verb}.lua")
     texts = [(folder / name).read_text(encoding="utf-8") for name in names]
     places = [script.source.index(text) for text in texts]
     assert places == sorted(places)

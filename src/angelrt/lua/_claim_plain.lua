@@ -21,16 +21,24 @@ repeat
   local lease, held_head = ARGV[4] .. ' 1 - ', worker .. '\0'
 
   for before = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do
-    is_plain = call('EXISTS', CONTROL, KEYS[before + EXPIRES], KEYS[before + OPENS], KEYS[before + TURNS]) == 0
-    if not is_plain then break end
-    for key = before + DELAYED, before + LEASED do -- the two stand side by side
-      earliest = math.min(earliest, tonumber(call('ZRANGE', KEYS[key], '0', '0', 'WITHSCORES')[2] or math.huge))
+    local expires, opens, turns, delayed, leased =
+      KEYS[before + EXPIRES], KEYS[before + OPENS], KEYS[before + TURNS], KEYS[before + DELAYED], KEYS[before + LEASED]
+    if call('EXISTS', CONTROL, expires, opens, turns, delayed, leased) > 0 then -- of an idle worker, one question
+      is_plain = call('EXISTS', CONTROL, expires, opens, turns) == 0
+      if not is_plain then break end
+      for _, key in ipairs({ delayed, leased }) do
+        earliest = math.min(earliest, tonumber(call('ZRANGE', key, '0', '0', 'WITHSCORES')[2] or math.huge))
+      end
+      is_plain = earliest > now
     end
-    is_plain = earliest > now
     local waiting, most = is_plain and call('ZCARD', KEYS[before + READY]) or 0, 0
     if waiting > 0 then
-      live = live or math.max(call('ZCARD', BEATS), 1)
-      most = math.min(capacity - granted, math.ceil(waiting / live), BATCH_MAX - granted)
+      local share = waiting
+      if waiting > 1 then
+        live = live or math.max(call('ZCARD', BEATS), 1)
+        share = math.ceil(waiting / live)
+      end
+      most = math.min(capacity - granted, share, BATCH_MAX - granted)
       lines[#lines + 1] = { before = before, waiting = waiting, taken = math.max(most, 0), leased = {}, runs = {}, held = {} }
     end
     if most > 0 then

@@ -50,6 +50,13 @@ local function queue_name(before)
   return string.match(KEYS[before + READY], '}:ready:(.*)$')
 end
 
+-- Places, ids and records of the new jobs of a call: of one alone that asks for nothing, or of many.
+local function unpacked(jobs)
+  local place, id, record = string.match(jobs, '^(%d+)%z(%Z+)%z(.*)$')
+  if place then return { place }, { id }, { record } end
+  return unpack(cmsgpack.unpack(jobs))
+end
+
 local function actor_of(record)
   return string.match(record, '^[^%z]*')
 end
@@ -72,12 +79,21 @@ local function count(counts, label, word, by)
   words[word] = (words[word] or 0) + (by or 1)
 end
 
+-- A counter of a new actor, where there are too many: to that of its queue.
+local function merge_counter(key, field, by)
+  call('HINCRBY', key, string.gsub(field, '|.*|', '|*|'), by)
+  call('HDEL', key, field)
+end
+
 local function write_counters(key, ttl_s, counts)
-  local full, has_new = call('HLEN', key) > STATS_FIELDS_MAX, false
+  local has_new = false
   for label, words in pairs(counts) do
-    if full then label = string.gsub(label, '|.*', '|*') end
     for word, by in pairs(words) do
-      has_new = call('HINCRBY', key, label .. '|' .. word, by == 1 and '1' or by) == by or has_new
+      local field = label .. '|' .. word
+      if call('HINCRBY', key, field, by == 1 and '1' or by) == by then
+        has_new = true
+        if call('HLEN', key) > STATS_FIELDS_MAX then merge_counter(key, field, by) end
+      end
     end
   end
   if has_new and call('TTL', key) < 0 then call('EXPIRE', key, ttl_s) end -- a new key begins with a new field

@@ -3,7 +3,7 @@
 repeat
   local now = clock(ARGV[1])
   local rank = integer(DEFAULT_PRIORITY * PRIORITY_STEP + math.floor((now - EPOCH_MS) * TICKS_PER_MS))
-  local places, ids, records = unpack(cmsgpack.unpack(ARGV[3]))
+  local places, ids, records = unpacked(ARGV[3])
   local is_plain, is_new, codes, stored, lines = #ids > 0, {}, {}, {}, {} -- a line by place, which is the same of many jobs
   for k = 1, #ids do
     local id, record, place = ids[k], records[k], places[k]
