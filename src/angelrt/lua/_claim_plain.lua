@@ -23,14 +23,14 @@ repeat
   for before = OWN_KEYS, #KEYS - 1, QUEUE_KEYS do
     local expires, opens, turns, delayed, leased =
       KEYS[before + EXPIRES], KEYS[before + OPENS], KEYS[before + TURNS], KEYS[before + DELAYED], KEYS[before + LEASED]
-    if call('EXISTS', CONTROL, expires, opens, turns, delayed, leased) > 0 then -- of an idle worker, one question
-      is_plain = call('EXISTS', CONTROL, expires, opens, turns) == 0
-      if not is_plain then break end
+    local others = call('EXISTS', CONTROL, expires, opens, turns, delayed, leased) -- less the last two, where they are among them
+    if others > 0 then
       for _, key in ipairs({ delayed, leased }) do
-        earliest = math.min(earliest, tonumber(call('ZRANGE', key, '0', '0', 'WITHSCORES')[2] or math.huge))
+        local first = call('ZRANGE', key, '0', '0', 'WITHSCORES')[2]
+        if first then others, earliest = others - 1, math.min(earliest, tonumber(first)) end
       end
-      is_plain = earliest > now
     end
+    is_plain = others == 0 and earliest > now
     local waiting, most = is_plain and call('ZCARD', KEYS[before + READY]) or 0, 0
     if waiting > 0 then
       local share = waiting

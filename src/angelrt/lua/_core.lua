@@ -79,21 +79,17 @@ local function count(counts, label, word, by)
   words[word] = (words[word] or 0) + (by or 1)
 end
 
--- A counter of a new actor, where there are too many: to that of its queue.
-local function merge_counter(key, field, by)
-  call('HINCRBY', key, string.gsub(field, '|.*|', '|*|'), by)
-  call('HDEL', key, field)
-end
-
 local function write_counters(key, ttl_s, counts)
   local has_new = false
   for label, words in pairs(counts) do
     for word, by in pairs(words) do
       local field = label .. '|' .. word
-      if call('HINCRBY', key, field, by == 1 and '1' or by) == by then
-        has_new = true
-        if call('HLEN', key) > STATS_FIELDS_MAX then merge_counter(key, field, by) end
+      local is_new = call('HINCRBY', key, field, by == 1 and '1' or by) == by
+      if is_new and call('HLEN', key) > STATS_FIELDS_MAX then -- to the counter of all the queue's new actors
+        call('HINCRBY', key, string.gsub(field, '|.*|', '|*|'), by)
+        call('HDEL', key, field)
       end
+      has_new = has_new or is_new
     end
   end
   if has_new and call('TTL', key) < 0 then call('EXPIRE', key, ttl_s) end -- a new key begins with a new field
