@@ -101,8 +101,10 @@ class Client:
     async def send(self, actor: Actor[Any, R], arguments: bytes, options: SendOptions = AS_DECLARED) -> Job[R]:
         """Send one call, whose arguments are encoded already; see `Actor.send`."""
         job = self._new_job(actor, arguments, options)
-        code = (await self._sends.submit([job], len(arguments)))[0]
-        job_id, created = (job[ID], True) if code == 1 else await self._accepted(job, code, options)
+        (code,) = await self._sends.submit([job], len(arguments))
+        job_id, created = job[ID], code == 1
+        if not created:
+            job_id, created = await self._accepted(job, code, options)
         return Job(job_id, created, self, actor)
 
     def send_sync(self, message: Message[R]) -> Job[R]:
@@ -167,7 +169,10 @@ class Client:
 
     def _new_job(self, actor: Actor[Any, Any], arguments: bytes, options: SendOptions) -> NewJobFields:
         if options is AS_DECLARED and len(arguments) <= BLOB_MIN_BYTES:
-            plain = self._plain[actor] if actor in self._plain else self._find_plain(actor)
+            try:
+                plain = self._plain[actor]
+            except KeyError:
+                plain = self._find_plain(actor)
             if plain is not None:
                 queue, head = plain
                 return queue, self._ids.next(), head + arguments, None, "", None, ""

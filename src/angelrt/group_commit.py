@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from .eager import begin
@@ -46,15 +46,17 @@ class GroupCommit(Generic[T, R]):
             future.set_result([])
             return future
         self._waiting.append((items, size_bytes, future))
-        is_worth_a_call = not self._flushers or self._in_flight == 1 or len(self._waiting) >= HALF_MIN
-        if is_worth_a_call and len(self._flushers) < CALLS_MAX:
-            loop = asyncio.get_running_loop()
-            is_lone = not self._flushers and self._last_groups == 1
-            flusher = begin(self._run(), loop=loop) if is_lone else loop.create_task(self._run())
-            flusher.set_name("angelrt group commit")
-            if not flusher.done():
-                self._flushers.add(flusher)
+        if len(self._flushers) < CALLS_MAX and (not self._flushers or self._in_flight == 1 or len(self._waiting) >= HALF_MIN):
+            self._begin_call()
         return future
+
+    def _begin_call(self) -> None:
+        loop = asyncio.get_running_loop()
+        is_lone = not self._flushers and self._last_groups == 1
+        flusher = begin(self._run(), loop=loop) if is_lone else loop.create_task(self._run())
+        flusher.set_name("angelrt group commit")
+        if not flusher.done():
+            self._flushers.add(flusher)
 
     async def drain(self) -> None:
         """Wait until nothing is waiting."""
@@ -91,13 +93,11 @@ class GroupCommit(Generic[T, R]):
         groups = len(self._waiting) + self._in_flight
         most = (groups + 1) // CALLS_MAX if groups >= CALLS_MAX * HALF_MIN else groups
         batch = list(islice(self._waiting, min(most, self._most_items)))
-        lists, sizes, _ = zip(*batch, strict=True)
-        if sum(sizes) > self._most_bytes or sum(map(len, lists)) > self._most_items:
+        if sum([len(items) for items, _, _ in batch]) > self._most_items or sum([size for _, size, _ in batch]) > self._most_bytes:
             batch = batch[: self._fitting(batch)]
-            lists = tuple(items for items, _, _ in batch)
         for _ in batch:
             self._waiting.popleft()
-        return batch, list(chain.from_iterable(lists))
+        return batch, [item for items, _, _ in batch for item in items]
 
     def _fitting(self, groups: list[Group[T, R]]) -> int:
         """Return how many of the groups one call carries: one at least."""

@@ -187,7 +187,8 @@ class Runtime(Actors, Generic[S]):
         if client is None:
             message = "the runtime is not open: use `async with rt:` (or `with rt:` in synchronous code) around what sends"
             raise RuntimeNotOpen(message)
-        client.check_open()
+        if client.shut:
+            client.check_open()
         return client
 
     def run_sync(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
