@@ -31,6 +31,8 @@ def bars(axes: Axes, report: dict[str, Any], title: str, figure: str) -> None:
     is_time = figure.endswith("_ms")
     axes.set_title(f"{title} (logarithmic)" if is_time else title, fontsize=9)
     axes.set_xscale("log" if is_time else "linear")
+    if not is_time:
+        axes.locator_params(axis="x", nbins=5)  # more would run into each other where they have six digits
     axes.margins(x=0.25)
     axes.tick_params(labelsize=7)
     axes.tick_params(which="both", labelbottom=not is_time)  # each bar has its figure
@@ -73,6 +75,7 @@ def curves_plot(report: dict[str, Any], path: Path) -> bool:
         points = [(size, value) for size in BACKLOGS if (value := median(ours, f"backlog_{size}_{word}"))]
         left.plot([size for size, _ in points], [value for _, value in points], marker="o", label=label)
     left.set(xscale="log", xlabel="pending jobs", ylabel="us per job")
+    left.margins(y=0.3)  # room for the legend
     left.set_ylim(bottom=0)
     left.legend(fontsize=7)
     points = [(workers, value) for workers in WORKERS if (value := median(ours, f"workers_{workers}_per_s"))]
