@@ -6,7 +6,6 @@ answer something, the method of the same name answers what they must.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -109,7 +108,7 @@ class Model(Moves):
         for lease in leases:
             job = self.jobs.get(lease.id)
             if job and job.token == lease.token:
-                job.score = math.floor(self.now_ms + lease_ms)
+                job.score = self.whole_ms + lease_ms
                 asked += [lease.id] * is_asked(job.flow)
             else:
                 lost.append(lease.id)
@@ -214,7 +213,7 @@ class Model(Moves):
         if code in "xw" and not has_begun:
             job.watched_ms = expires_ms(job.flow)
         job.settled_by = job.token
-        job.close_run("x" if code == "w" else code, math.floor(self.now_ms))
+        job.close_run("x" if code == "w" else code, self.whole_ms)
         if verdict.delay_ms > 0 and code not in "xw":
             self._delay(job, self.now_ms + verdict.delay_ms)
         else:

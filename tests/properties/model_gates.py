@@ -53,6 +53,11 @@ class Gates:
     touched: set[str] = field(default_factory=set)
     refunds: list[tuple[str, Gate, int, float]] = field(default_factory=list)
 
+    @property
+    def whole_ms(self) -> int:
+        """The millisecond that has begun, as the scripts write times."""
+        return math.floor(self.now_ms)
+
     # -- control -------------------------------------------------------------------------------------------------------------------
 
     def control(self, verb: str, what: str, value: str) -> None:
@@ -70,7 +75,7 @@ class Gates:
             name = f"{what}!" if verb == "limit" else what
             if self.rules.get(name, "") != value:
                 if " " in value and not self.limit(what):
-                    self.rules[f"{what}^"] = str(math.floor(self.now_ms))
+                    self.rules[f"{what}^"] = str(self.whole_ms)
                 self.rules[name] = value
                 self.rules = {rule: spec for rule, spec in self.rules.items() if spec}
                 for lane in {job.lane for job in self.jobs.values() if job.place == "lane" and rule_of(job.lane) == what}:

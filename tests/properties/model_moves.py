@@ -135,7 +135,7 @@ class Moves(Uniques):
         ended = [job_id for job_id, job in self.jobs.items() if self._is(job, queue, "leased") and job.score <= self.now_ms]
         spared = [job_id for job_id in ended if self.now_ms - self.jobs[job_id].score > LATE_MS and self.jobs[job_id].score % 1 == 0]
         for job_id in spared:
-            self.jobs[job_id].score = math.floor(self.now_ms) + GRACE_MS + 0.5
+            self.jobs[job_id].score = self.whole_ms + GRACE_MS + 0.5
         self._give_back([job_id for job_id in ended if job_id not in spared], "l")
         return len(due) + len(ended) - len(spared)
 
@@ -155,7 +155,7 @@ class Moves(Uniques):
         self.end_of_key(job)
         job.settled_by = job.token
         job.token, job.watched_ms = "", None
-        job.place, job.score = place, math.floor(self.now_ms)
+        job.place, job.score = place, self.whole_ms
         self.news += [(f"ended:{client}", job_id) for client in self.watchers.pop(job_id, [])]
 
     def _give_back(self, ids: Iterable[str], how: str) -> None:
@@ -169,7 +169,7 @@ class Moves(Uniques):
                 self.counts[f"{job.queue}|*|lost"] += 1
             else:
                 job.attempts -= 1
-            job.close_run(how, math.floor(self.now_ms))
+            job.close_run(how, self.whole_ms)
             if is_asked(job.flow):
                 self.counts[f"{job.queue}|*|cancelled"] += 1
                 self._end(job_id, "cancelled", b"")
@@ -178,9 +178,9 @@ class Moves(Uniques):
 
     def lease(self, job: Job, worker: str, token: str, lease_ms: int) -> None:
         """Give a job to a worker; from now on it has begun, and its time does not run out any more."""
-        job.place, job.score = "leased", math.floor(self.now_ms + lease_ms)
+        job.place, job.score = "leased", self.whole_ms + lease_ms
         job.token, job.worker, job.settled_by, job.watched_ms = token, worker, "", None
-        job.started_ms = math.floor(self.now_ms)
+        job.started_ms = self.whole_ms
         if deaths_of(job.flow):
             deaths, is_new = self.judge(job)
             job.flow = with_deaths(job.flow, deaths)
