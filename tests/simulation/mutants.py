@@ -91,7 +91,7 @@ MUTANTS: Final = (
     Mutant(
         "a send returns before it is stored",
         "client.py",
-        "        code = (await self._sends.submit([job], len(arguments)))[0]\n",
+        "        (code,) = await self._sends.submit([job], len(arguments))\n",
         "        asyncio.ensure_future(self._sends.submit([job], 0))\n        code = 1\n",
     ),
     Mutant("news that was missed is not asked for", "inbox.py", "            self._on_news(None)\n", ""),
