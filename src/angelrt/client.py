@@ -143,7 +143,9 @@ class Client:
     ) -> list[Job[R]]:
         handles: list[Job[R]] = []
         for (message, job), code in zip(batch, await answers, strict=True):
-            job_id, created = (job[ID], True) if code == 1 else await self._accepted(job, code, message.options)
+            job_id, created = job[ID], code == 1
+            if not created:
+                job_id, created = await self._accepted(job, code, message.options)
             handles.append(Job(job_id, created, self, message.actor))
         return handles
 

@@ -90,11 +90,10 @@ class GroupCommit(Generic[T, R]):
         if len(self._waiting) == 1:
             group = self._waiting.popleft()
             return [group], group[0]
-        groups = len(self._waiting) + self._in_flight
-        most = (groups + 1) // CALLS_MAX if groups >= CALLS_MAX * HALF_MIN else groups
-        batch = list(islice(self._waiting, min(most, self._most_items)))
-        if sum([len(items) for items, _, _ in batch]) > self._most_items or sum([size for _, size, _ in batch]) > self._most_bytes:
-            batch = batch[: self._fitting(batch)]
+        number = len(self._waiting) + self._in_flight
+        most = (number + 1) // CALLS_MAX if number >= CALLS_MAX * HALF_MIN else number
+        groups = list(islice(self._waiting, min(most, self._most_items)))
+        batch = groups[: self._fitting(groups)]
         for _ in batch:
             self._waiting.popleft()
         return batch, [item for items, _, _ in batch for item in items]

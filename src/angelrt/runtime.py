@@ -187,8 +187,7 @@ class Runtime(Actors, Generic[S]):
         if client is None:
             message = "the runtime is not open: use `async with rt:` (or `with rt:` in synchronous code) around what sends"
             raise RuntimeNotOpen(message)
-        if client.shut:  # looked at here, too: one call fewer on the way of every send
-            client.check_open()
+        client.check_open()
         return client
 
     def run_sync(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
