@@ -136,6 +136,34 @@ async def test_what_was_claimed_begins_before_the_next_claim_unless_there_is_mor
     assert (("got", "claim") in pairwise(seen)) == goes_on
 
 
+async def test_the_next_claim_leaves_before_what_has_ended_is_settled(rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that comes meanwhile would wait for that, and at 1,000 a second one in ten does."""
+    seen: list[str] = []
+    claim, settle = Store.claim, Store.settle
+
+    async def claims(store: Store, *arguments: Any, **options: Any) -> Claimed:
+        seen.append("claim")
+        claimed = await claim(store, *arguments, **options)
+        seen.append("got" if claimed.deliveries else "nothing")
+        return claimed
+
+    async def settles(store: Store, *arguments: Any, **options: Any) -> list[int]:
+        seen.append("settle")
+        return await settle(store, *arguments, **options)
+
+    @rt.actor()
+    async def quick() -> None:
+        seen.append("run")
+
+    monkeypatch.setattr(Store, "claim", claims)
+    monkeypatch.setattr(Store, "settle", settles)
+    async with rt.worker():
+        for _ in range(3):
+            await (await quick.send()).result(RESULT_S)
+    got = [number for number, what in enumerate(seen) if what == "got"]
+    assert [seen[number + 1 : number + 4] for number in got] == [["run", "claim", "settle"]] * 3
+
+
 async def test_each_claim_brings_the_time_of_the_one_before(rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
     answered: list[float] = []

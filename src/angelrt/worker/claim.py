@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -104,8 +105,11 @@ class ClaimLoop:
         if claimed.deliveries:
             await self._hand_over(claimed)
             if not self.more:
-                self._begin()  # the next claim will only wait, so what came begins before anything else is done
-                await asyncio.sleep(0)  # before Python 3.12, a run's first step comes with the next turn of the loop
+                # The next claim will only wait, so what came begins before it. What has ended by then is settled after it: a job that
+                # comes meanwhile need not wait for that.
+                self._begin()
+                if sys.version_info < (3, 12):
+                    await asyncio.sleep(0)  # a run's first step comes with the next turn of the loop
         elif self.more and self._running.free <= 0:
             self._running.slow_down()  # what is left has gates, and those are not claimed ahead of a slot
         self._on_due(claimed.next_due_ms)
