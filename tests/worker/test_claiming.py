@@ -137,7 +137,7 @@ async def test_what_was_claimed_begins_before_the_next_claim_unless_there_is_mor
 
 
 async def test_the_next_claim_leaves_before_what_has_ended_is_settled(rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that comes meanwhile would wait for that, and at 1,000 a second one in ten does."""
+    """Or a job that comes meanwhile would wait for that."""
     seen: list[str] = []
     claim, settle = Store.claim, Store.settle
 
