@@ -28,3 +28,9 @@ if sys.version_info >= (3, 12):
     begin = partial(asyncio.Task, eager_start=True)
 else:
     begin = asyncio.Task
+
+
+async def first_steps() -> None:
+    """Let tasks take the first step that they could not take when they were made: before Python 3.12, it comes with the next turn."""
+    if sys.version_info < (3, 12):
+        await asyncio.sleep(0)

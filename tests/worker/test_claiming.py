@@ -112,10 +112,8 @@ async def test_a_flood_is_run_once_each_by_several_workers(rt: Runtime[Any], new
     assert ran == Counter(range(2_000))
 
 
-@pytest.mark.parametrize(("jobs", "goes_on"), [(1, False), (QUICK_JOBS, True)])
-async def test_what_was_claimed_begins_before_the_next_claim_unless_there_is_more_to_claim(
-    rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch, *, jobs: int, goes_on: bool
-) -> None:
+def seen_claims(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that tells from now on of each claim that leaves, and whether it got jobs."""
     seen: list[str] = []
     claim = Store.claim
 
@@ -125,11 +123,20 @@ async def test_what_was_claimed_begins_before_the_next_claim_unless_there_is_mor
         seen.append("got" if claimed.deliveries else "nothing")
         return claimed
 
+    monkeypatch.setattr(Store, "claim", noted)
+    return seen
+
+
+@pytest.mark.parametrize(("jobs", "goes_on"), [(1, False), (QUICK_JOBS, True)])
+async def test_what_was_claimed_begins_before_the_next_claim_unless_there_is_more_to_claim(
+    rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch, *, jobs: int, goes_on: bool
+) -> None:
+    seen = seen_claims(monkeypatch)
+
     @rt.actor()
     async def quick() -> None:
         seen.append("run")
 
-    monkeypatch.setattr(Store, "claim", noted)
     sent = await rt.send_many([quick.message() for _ in range(jobs)])
     async with rt.worker(concurrency=10):
         await asyncio.gather(*(job.result(RESULT_S) for job in sent))
@@ -138,14 +145,7 @@ async def test_what_was_claimed_begins_before_the_next_claim_unless_there_is_mor
 
 async def test_the_next_claim_leaves_before_what_has_ended_is_settled(rt: Runtime[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a job that comes meanwhile would wait for that."""
-    seen: list[str] = []
-    claim, settle = Store.claim, Store.settle
-
-    async def claims(store: Store, *arguments: Any, **options: Any) -> Claimed:
-        seen.append("claim")
-        claimed = await claim(store, *arguments, **options)
-        seen.append("got" if claimed.deliveries else "nothing")
-        return claimed
+    seen, settle = seen_claims(monkeypatch), Store.settle
 
     async def settles(store: Store, *arguments: Any, **options: Any) -> list[int]:
         seen.append("settle")
@@ -155,7 +155,6 @@ async def test_the_next_claim_leaves_before_what_has_ended_is_settled(rt: Runtim
     async def quick() -> None:
         seen.append("run")
 
-    monkeypatch.setattr(Store, "claim", claims)
     monkeypatch.setattr(Store, "settle", settles)
     async with rt.worker():
         for _ in range(3):

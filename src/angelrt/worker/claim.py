@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config import BATCH_MAX_JOBS
+from ..eager import first_steps
 from ..errors import RedisRefused
 from ..job import rank_ready_ms, read_record
 from ..link import REPLY_TIMEOUT_S, Link, LinkLost
@@ -108,8 +108,7 @@ class ClaimLoop:
                 # The next claim will only wait, so what came begins before it. What has ended by then is settled after it: a job that
                 # comes meanwhile need not wait for that.
                 self._begin()
-                if sys.version_info < (3, 12):
-                    await asyncio.sleep(0)  # a run's first step comes with the next turn of the loop
+                await first_steps()
         elif self.more and self._running.free <= 0:
             self._running.slow_down()  # what is left has gates, and those are not claimed ahead of a slot
         self._on_due(claimed.next_due_ms)
