@@ -135,6 +135,7 @@ class Bench:
         self.store = Store(url, Keys(namespace), events_max=0)
         self.store.link = self.link = link
         self.store.clock = lambda: float(NOW_MS)
+        self.store.long_way_s = 0
         queue_keys = dict(zip(QUEUE_KEYS, self.store.keys.queue(QUEUE), strict=True))
         self._keys = [queue_keys.get(name) or self.store.keys.key(name) for name in READ]
         self._all = self.store.keys.every([QUEUE])

@@ -20,7 +20,6 @@ from angelrt.job import IdMaker, write_record
 from angelrt.keys import Keys
 from angelrt.new_jobs import NewJob, packed
 from angelrt.stats import run_words
-from angelrt.store import evalsha
 from angelrt.worker.claim import TOKEN_CHARS
 from bench.compare.adapter import data_of
 
@@ -50,7 +49,7 @@ class Bare:
         self.connection = socket.create_connection(("127.0.0.1", port))
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.reader = hiredis.Reader()
-        self.call(*(("SCRIPT", "LOAD", script.source) for script in (scripts.ENQUEUE, scripts.CLAIM, scripts.SETTLE)))
+        self.call(*(("SCRIPT", "LOAD", script.source) for script in (scripts.ENQUEUE_PLAIN, scripts.CLAIM_PLAIN, scripts.SETTLE_PLAIN)))
         self.claims = 0
 
     def call(self, *commands: Sequence[Any]) -> list[Any]:
@@ -69,7 +68,7 @@ class Bare:
 
     def script(self, script: Script, arguments: Sequence[Any]) -> list[Any]:
         """Return the command of a script on the default queue."""
-        return evalsha(self.keys, script, self.keys.queue("default"), arguments, time.time() * 1000)
+        return scripts.evalsha(self.keys, script, ["default"], arguments, time.time() * 1000)
 
     def enqueue(self, jobs: int) -> None:
         """Send jobs with 100 bytes of argument each."""
@@ -77,24 +76,23 @@ class Bare:
         records = [write_record("job", ids.nonce, {}, b'{"data":"%b"}' % data_of(number).encode()) for number in range(jobs)]
         for first in range(0, jobs, BATCH_MAX_JOBS):
             new = [NewJob("default", ids.next(), record) for record in records[first : first + BATCH_MAX_JOBS]]
-            argument, _ = packed(scripts.QueueIndex(self.keys), new)
-            self.call(self.script(scripts.ENQUEUE, ["", EVENTS_MAX, argument]))
+            argument, *_ = packed(scripts.QueueIndex(), new)
+            self.call(self.script(scripts.ENQUEUE_PLAIN, ["", EVENTS_MAX, argument]))
 
     def claim(self) -> list[Any]:
         """Return the command that leases the next jobs."""
         self.claims += 1
-        return self.script(scripts.CLAIM, ["", EVENTS_MAX, WORKER, token(self.claims), LEASE_MS, BATCH, BATCH, 0, b"\0job\0", 0])
+        return self.script(scripts.CLAIM_PLAIN, ["", EVENTS_MAX, WORKER, token(self.claims), LEASE_MS, BATCH, b"\0job\0", "-"])
 
     def settle(self, under: str, ids: Sequence[bytes]) -> list[Any]:
         """Return the command that completes jobs."""
         kept = Retention()
-        arguments: list[Any] = ["", EVENTS_MAX, WORKER]
-        arguments += [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
-        arguments.append(len(ids))
+        limits = " ".join(f"{keep.age_ms} {keep.number}" for keep in (kept.completed, kept.failed, kept.cancelled))
+        arguments: list[Any] = ["", EVENTS_MAX, WORKER, limits, len(ids)]
         told = f"{under} 1 c\0default|job{run_words(1, 0.01)}"
         for job_id in ids:
             arguments += (job_id, b"null", told)
-        return self.script(scripts.SETTLE, arguments)
+        return self.script(scripts.SETTLE_PLAIN, arguments)
 
     def drain(self, jobs: int) -> None:
         """Claim and settle all."""

@@ -192,30 +192,30 @@ _VERBS = (
 
 _SHORT_WAYS = (
     Broken(
-        "the short way of enqueue wakes nobody", "_enqueue_plain.lua", PLAIN_ONES,
-        "    call('ZADD', KEYS[before + WAKE], '0', 'm')\n", "",
+        "the short way of enqueue wakes nobody", "enqueue_plain.lua", PLAIN_ONES,
+        "  call('ZADD', KEYS[before + WAKE], '0', 'm')\n", "",
     ),
     Broken(
-        "the short way of claim takes from a paused queue", "_claim_plain.lua", PLAIN_ONES,
+        "the short way of claim takes from a paused queue", "claim_plain.lua", PLAIN_ONES,
         "call('EXISTS', CONTROL, expires,", "call('EXISTS', expires,",
     ),
     Broken(
-        "the short way of claim passes lanes by", "_claim_plain.lua", PAUSES,
+        "the short way of claim passes lanes by", "claim_plain.lua", PAUSES,
         "call('EXISTS', CONTROL, expires, opens,", "call('EXISTS', CONTROL, expires,",
     ),
-    Broken("the short way of claim does not look for what is late", "_claim_plain.lua", PLAIN_ONES, "earliest > now", "true"),
-    Broken("the short way of claim takes any actor", "_claim_plain.lua", PLAIN_ONES, " and knows[actor or '']", ""),
+    Broken("the short way of claim does not look for what is late", "claim_plain.lua", PLAIN_ONES, "earliest > now", "true"),
+    Broken("the short way of claim takes any actor", "claim_plain.lua", PLAIN_ONES, " and knows[actor or '']", ""),
     Broken(
-        "the short way of claim leaves in ready what it leases", "_claim_plain.lua", PLAIN_ONES,
-        "      call('ZREMRANGEBYRANK', KEYS[line.before + READY], '0', line.taken - 1)\n", "",
+        "the short way of claim leaves in ready what it leases", "claim_plain.lua", PLAIN_ONES,
+        "    call('ZREMRANGEBYRANK', KEYS[line.before + READY], '0', line.taken - 1)\n", "",
     ),
     Broken(
-        "the short way of claim does not note what the worker holds", "_claim_plain.lua", PLAIN_ONES,
-        "    write('ZADD', HELD, line.held)\n", "",
+        "the short way of claim does not note what the worker holds", "claim_plain.lua", PLAIN_ONES,
+        "  write('ZADD', HELD, line.held)\n", "",
     ),
     Broken(
-        "the short way of claim hands no marker on", "_claim_plain.lua", PLAIN_ONES,
-        "      call('ZADD', KEYS[line.before + WAKE], '0', 'm')\n", "",
+        "the short way of claim hands no marker on", "claim_plain.lua", PLAIN_ONES,
+        "    call('ZADD', KEYS[line.before + WAKE], '0', 'm')\n", "",
     ),
 )  # fmt: skip
 

@@ -18,13 +18,16 @@ QUEUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 ACTOR = re.compile(r"[\w.:/<>-]{1,128}")
 
 QUEUE_KEYS = ("ready", "delayed", "leased", "lanes", "opens", "wake", "expires", "turns")
-"""The keys of one queue, in the order in which every script takes them."""
+"""The keys of one queue, in the order in which scripts take them."""
 
 OWN_KEYS = (
     *("jobs", "runs", "blobs", "results", "notes", "held", "watch", "completed", "failed", "cancelled", "queues", "events"),
     *("beats", "workers", "holders", "gates", "gates_void", "rules", "control", "unique", "unique_void", "schedules"),
 )
-"""The keys of a partition beside those of its queues and the hours of its counters, in the order in which every script takes them."""
+"""The keys of a partition beside those of its queues and the hours of its counters, in the order in which scripts take them."""
+
+COUNTER_KEYS = ("stats", "minute")
+"""What stands behind `OWN_KEYS` in a call: the counters of the hour, and those of the minute."""
 
 PAGE_KEYS = ("audit", "alerts", "alerts_history", "totals")
 """The keys that no script takes: what was done by hand, alerts that fire and those that did, and counters of all hours that are over."""
@@ -73,7 +76,7 @@ class Keys:
         return found
 
     def own(self, now_ms: float) -> tuple[str, ...]:
-        """Return the keys that every script takes first: the partition's own, and the counters of the hour and minute that hold `now_ms`.
+        """Return the partition's own keys, and the counters of the hour and minute that hold `now_ms`.
 
         The hour stands for the minute, too, where nothing is counted by the minute.
         """

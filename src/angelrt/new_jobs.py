@@ -54,27 +54,28 @@ def _pack(columns: Sequence[Sequence[Any]]) -> bytes:
     return _packer.pack(columns)  # type: ignore[no-any-return]
 
 
-def packed(index: QueueIndex, jobs: Sequence[NewJobFields]) -> tuple[bytes, list[Any]]:
-    """Return the argument of a script that stands for new jobs, and fields and values of the payloads that are kept apart.
+def packed(index: QueueIndex, jobs: Sequence[NewJobFields]) -> tuple[bytes, list[Any], bool]:
+    """Return the argument that stands for new jobs, fields and values of payloads kept apart, and whether all ask for nothing but a turn.
 
     The argument is MessagePack, which the server unpacks itself: a list of places, one of ids, one of records. A place is the number of
     a queue, or `number priority when flow` where one of these is given. One job alone without these is `number id record`, parted by zeros:
     to pack and unpack three lists of one is a twentieth of a lone send.
     """
     if not jobs:
-        return _pack(((), (), ())), []
+        return _pack(((), (), ())), [], False
     if len(jobs) == 1:
         queue, job_id, record, *asked = jobs[0]
         if asked == NOTHING_ASKED:
-            return b"%b\0%b\0%b" % (index[queue].encode(), job_id.encode(), record), []
+            return b"%b\0%b\0%b" % (index[queue].encode(), job_id.encode(), record), [], True
     columns: tuple[Sequence[Any], ...] = tuple(zip(*jobs, strict=True))
     queues, ids, records, priorities, whens, blobs, flows = columns
     places = list(map(index.__getitem__, queues))
-    if any(whens) or any(flows) or priorities.count(None) < len(jobs):
+    is_plain = not (any(whens) or any(flows)) and priorities.count(None) == len(jobs)
+    if not is_plain:
         hows = zip(places, priorities, whens, flows, strict=True)
         places = [f"{place} {'' if priority is None else priority} {when} {flow}" for place, priority, when, flow in hows]
     apart: list[Any] = []
     if blobs.count(None) < len(jobs):
         parts = zip(ids, records, blobs, strict=True)
         apart = [part for job_id, record, blob in parts if blob is not None for part in (blob_field(job_id, record), blob)]
-    return _pack((places, ids, records)), apart
+    return _pack((places, ids, records)), apart, is_plain

@@ -22,7 +22,7 @@ from .job import blob_field
 from .link import Link, LinkLost, ReplicatedLink, pause_s
 from .new_jobs import flow_of, packed
 from .refusals import passes, refusal
-from .scripts import QueueIndex
+from .scripts import QueueIndex, evalsha
 from .server_clock import ServerClock
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ BLOCK_S: Final = 1
 STATES: Final = ("ready", "delayed", "leased", "lanes")
 OUTCOMES: Final = ("completed", "failed", "cancelled")
 CHANGED_MEANWHILE: Final = -1
+LONG_WAY_S: Final = 1.0
+"""So long a verb goes its long way when its short one has declined: what is not plain seldom comes alone, and this saves round trips."""
 EXPIRE_PAGE: Final = 500
 
 
@@ -109,12 +111,6 @@ class Placed(NamedTuple):
     note: bytes
 
 
-def evalsha(keys: Keys, script: Script, queue_keys: Sequence[str], arguments: Sequence[Any], now_ms: float) -> list[Any]:
-    """Return the EVALSHA command of a script; shared with the lease thread, which has a connection of its own."""
-    own = keys.own(now_ms)
-    return ["EVALSHA", script.sha, len(own) + len(queue_keys), *own, *queue_keys, *arguments]
-
-
 class Store:
     """The verbs of one partition over one shared connection."""
 
@@ -127,9 +123,12 @@ class Store:
         self.link = Link(url)
         self._replicated = ReplicatedLink(url, keys.inbox("nobody")) if replicated else None
         self.clock: Callable[[], float] | None = None
-        self._retention = retention or Retention()
+        kept = retention or Retention()
+        self._retention = " ".join(f"{keep.age_ms} {keep.number}" for keep in (kept.completed, kept.failed, kept.cancelled))
         self._events_max = str(events_max) if events_max else ""
         self._server_clock = ServerClock()
+        self.long_way_s = LONG_WAY_S
+        self.long_until_s: dict[str, float] = {}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -150,9 +149,15 @@ class Store:
 
         Raises RedisUnavailable after ten seconds without an answer, RedisFull at the server's memory limit, and NotReplicated.
         """
-        queues = await self.queues() if _replaces(map(flow_of, jobs)) else ()
-        codes: list[int | bytes] = await self._with_jobs(scripts.ENQUEUE, [], jobs, queues)
-        return codes
+        index = QueueIndex(await self.queues() if _replaces(map(flow_of, jobs)) else ())
+        argument, blobs, is_plain = packed(index, jobs)
+        return cast(
+            "list[int | bytes]",
+            await self._run(
+                scripts.ENQUEUE, index, [self._now(), self._events_max, argument], blobs,
+                short=scripts.ENQUEUE_PLAIN if is_plain else None, deadline_s=SEND_DEADLINE_S, link=self._replicated,
+            ),
+        )  # fmt: skip
 
     async def settle(
         self, worker: str, verdicts: Sequence[Verdict], *, deadline_s: float | None = None, blob_min_bytes: int = BLOB_MIN_BYTES
@@ -163,15 +168,13 @@ class Store:
         but running work drains. Raises RedisFull only for verdicts with children.
         """
         replaces = _replaces(child.flow for verdict in verdicts if verdict.children for child in verdict.children)
-        index = QueueIndex(self.keys, await self.queues(deadline_s) if replaces else ())
+        index = QueueIndex(await self.queues(deadline_s) if replaces else ())
         runs, children, blobs = self._verdict_arguments(index, verdicts, blob_min_bytes)
-        kept = self._retention
-        limits = [x for keep in (kept.completed, kept.failed, kept.cancelled) for x in (keep.age_ms, keep.number)]
-        arguments: list[Any] = [self._now(), self._events_max, worker, *limits, len(verdicts), *runs, *children]
+        arguments: list[Any] = [self._now(), self._events_max, worker, self._retention, len(verdicts), *runs, *children]
         script = scripts.SETTLE_WITH_CHILDREN if children else scripts.SETTLE
-        command = self._command(script, index.queue_keys, arguments)
+        short = scripts.SETTLE_PLAIN if verdicts and all(one.code == "c" and not one.gates for one in verdicts) and not children else None
         try:
-            return cast("list[int]", await self._run(script, command, self._blob_commands(blobs), deadline_s=deadline_s))
+            return cast("list[int]", await self._run(script, index, arguments, blobs, short=short, deadline_s=deadline_s))
         except RedisFull:
             if children or not blobs:
                 raise
@@ -193,7 +196,7 @@ class Store:
             children += verdict.children
         if not children:
             return runs, [], blobs
-        argument, apart = packed(index, children)
+        argument, apart, _ = packed(index, children)
         return runs, [argument], blobs + apart
 
     async def claim(
@@ -205,30 +208,28 @@ class Store:
         Jobs with gates come only while less than `free` are leased: claimed ahead of a slot, they would hold their gates and not run.
         `looked_ms` is the `now_ms` of the worker's last claim. A call whose answer is lost is sent again at once and gets what it holds.
         """
-        index = QueueIndex(self.keys, queues)
         wake = ["BZPOPMIN", *(self.keys.queue(queue)[5] for queue in queues), BLOCK_S]
-        sent_s, resend = time.monotonic(), 0
+        sent_s, is_resent = time.monotonic(), False
 
         def attempt() -> Awaitable[Any]:
-            nonlocal resend
-            arguments = [self._now(), self._events_max, worker, token, lease_ms, capacity, free, resend, actors, looked_ms]
-            command = self._command(scripts.CLAIM, index.queue_keys, arguments)
-            before = [wake] if block and not resend else []
-            resend = 1
-            return self._once(link, scripts.CLAIM, command, before)
+            nonlocal is_resent
+            how, short = ("r", None) if is_resent else ("w" if block else "-", scripts.CLAIM_PLAIN)
+            arguments = [self._now(), self._events_max, worker, token, lease_ms, capacity, actors, how, free, looked_ms]
+            is_resent = True
+            return self._once(link, scripts.CLAIM, queues, arguments, short, [wake] if how == "w" else [])
 
         return self._claimed(await self._retrying(attempt, None), queues, sent_s)
 
     async def tick(self, queues: Sequence[str]) -> tuple[float, float]:
         """Move what is due; return the server's time and the next due time (-1 for never), in milliseconds."""
         sent_s = time.monotonic()
-        reply = await self._verb(scripts.TICK, queues, [self._now()])
+        reply = await self._run(scripts.TICK, queues, [self._now()])
         return self._server_time(reply[0], sent_s), float(reply[1])
 
     async def beat(self, worker: str, info: bytes, queues: Sequence[str], actors: Sequence[str] = ()) -> float:
         """Register a worker or keep it alive; with actors, open the lanes that waited for them. Returns the server's time in ms."""
         sent_s = time.monotonic()
-        return self._server_time(await self._verb(scripts.BEAT, queues, [self._now(), worker, info, *actors]), sent_s)
+        return self._server_time(await self._run(scripts.BEAT, queues, [self._now(), worker, info, *actors]), sent_s)
 
     async def expire_worker(
         self, worker: str, queues: Sequence[str], *, died: bool, beat_ms: float | None = None, deadline_s: float | None = None
@@ -238,7 +239,7 @@ class Store:
         check = "" if beat_ms is None else repr(beat_ms)
         while True:
             arguments = [self._now(), self._events_max, worker, "l" if died else "x", check]
-            given_back: int = await self._verb(scripts.EXPIRE_WORKER, queues, arguments, deadline_s)
+            given_back: int = await self._run(scripts.EXPIRE_WORKER, queues, arguments, deadline_s=deadline_s)
             if given_back == CHANGED_MEANWHILE:
                 return CHANGED_MEANWHILE
             total += given_back
@@ -248,15 +249,18 @@ class Store:
 
     async def renew(self, leases: Sequence[Lease], lease_ms: int) -> tuple[list[str], list[str]]:
         """Extend leases; return the ids of those that are lost, and of those whose runs were asked to stop."""
-        return renewed(await self._run(scripts.RENEW, self.renew_command(leases, lease_ms)))
+        return renewed(await self._run(scripts.RENEW, *self._renewal(leases, lease_ms)))
 
     def renew_command(self, leases: Sequence[Lease], lease_ms: int) -> list[Any]:
         """Return the command of `renew`, for the lease thread."""
-        index = QueueIndex(self.keys)
+        return self._command(scripts.RENEW, *self._renewal(leases, lease_ms))
+
+    def _renewal(self, leases: Sequence[Lease], lease_ms: int) -> tuple[QueueIndex, list[Any]]:
+        index = QueueIndex()
         arguments: list[Any] = [self._now(), lease_ms]
         for lease in leases:
             arguments += (index[lease.queue], lease.id, lease.token)
-        return self._command(scripts.RENEW, index.queue_keys, arguments)
+        return index, arguments
 
     def beat_command(self, worker: str, info: bytes) -> list[Any]:
         """Return the command of `beat` without registration, for the lease thread."""
@@ -265,44 +269,45 @@ class Store:
     async def cancel(self, ids: Sequence[str], who: str) -> list[int]:
         """Cancel up to BATCH_MAX_JOBS jobs; 1 ended now, 2 asked to stop, 0 ended before, -1 not known. `who` is quoted as in a URL."""
         arguments = [self._now(), self._events_max, who, *ids]
-        return cast("list[int]", await self._verb(scripts.CANCEL, await self.queues(), arguments, SEND_DEADLINE_S))
+        return cast("list[int]", await self._run(scripts.CANCEL, await self.queues(), arguments, deadline_s=SEND_DEADLINE_S))
 
     async def replay(self, failures: Sequence[tuple[NewJob, int, str]]) -> tuple[float, list[int | bytes]]:
         """Let failed jobs (each with its failed_ms and void), some dozens, wait again; returns the server's time in ms, and codes."""
-        index = QueueIndex(self.keys)
+        index = QueueIndex()
         arguments: list[Any] = [self._now(), self._events_max]
         for job, failed_ms, void in failures:
             arguments += (index[job.queue], job.id, failed_ms, job.when, job.record, void, job.flow)
         blobs = [part for job, *_ in failures if job.blob is not None for part in (blob_field(job.id, job.record), job.blob)]
-        command = self._command(scripts.REPLAY, index.queue_keys, arguments)
         sent_s = time.monotonic()
-        reply = await self._run(scripts.REPLAY, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S)
+        reply = await self._run(scripts.REPLAY, index, arguments, blobs, deadline_s=SEND_DEADLINE_S)
         return self._server_time(reply[0], sent_s), reply[1:]
 
     async def purge(self, failures: Sequence[tuple[str, int]]) -> list[int]:
         """Forget failed jobs, some dozens, given as (id, failed_ms); 1 for each that is gone, 0 for another failure or none."""
         arguments = [self._now(), self._events_max, *(part for failure in failures for part in failure)]
-        return cast("list[int]", await self._verb(scripts.PURGE, [], arguments, SEND_DEADLINE_S))
+        return cast("list[int]", await self._run(scripts.PURGE, [], arguments, deadline_s=SEND_DEADLINE_S))
 
     async def schedule(
         self, name: str, expected: str, new: str, jobs: Sequence[NewJob] = (), *, previous: str = "", how: str = ""
     ) -> tuple[bool, list[int | bytes]]:
         """Change a schedule's record if its head still is `expected`; tell whether it is as wanted, and what became of the jobs."""
-        queues = await self.queues() if previous and how == "d" else []
+        index = QueueIndex(await self.queues() if previous and how == "d" else ())
+        argument, blobs, _ = packed(index, jobs)
         script = scripts.SCHEDULE if jobs else scripts.UNSCHEDULE
-        reply = await self._with_jobs(script, [name, expected, new, previous, how], jobs, queues)
+        arguments = [self._now(), self._events_max, name, expected, new, previous, how, argument]
+        reply = await self._run(script, index, arguments, blobs, deadline_s=SEND_DEADLINE_S, link=self._replicated)
         return reply[0] == 1, reply[1:]
 
     async def control(self, verb: str, what: str, value: str = "", queues: Sequence[str] | None = None) -> None:
         """Pause, resume or change a limit; see control.lua. A sweep over many lanes takes several calls."""
         served = await self.queues() if queues is None else queues
         arguments = [self._now(), verb, what, value]
-        while cursor := await self._verb(scripts.CONTROL, served, arguments, SEND_DEADLINE_S):
+        while cursor := await self._run(scripts.CONTROL, served, arguments, deadline_s=SEND_DEADLINE_S):
             arguments = [self._now(), "sweep", what, cursor]
 
     async def watch(self, client: str, ids: Sequence[str]) -> list[tuple[str, bytes]]:
         """Return (code, result) per job: c, f, k ended; w the client's inbox will hear of it; m no such job."""
-        reply = await self._verb(scripts.WATCH, [], [client, *ids], SEND_DEADLINE_S)
+        reply = await self._run(scripts.WATCH, [], [client, *ids], deadline_s=SEND_DEADLINE_S)
         codes = [code.decode() for code in reply[::2]]
         results = [await self.blob_result(job_id, result) for job_id, result in zip(ids, reply[1::2], strict=True)]
         return list(zip(codes, results, strict=True))
@@ -313,7 +318,7 @@ class Store:
         queues = await self.queues()
         for first in range(0, len(ids), BATCH_MAX_JOBS):
             some = ids[first : first + BATCH_MAX_JOBS]
-            reply = await self._verb(scripts.INSPECT, queues, some, SEND_DEADLINE_S)
+            reply = await self._run(scripts.INSPECT, queues, some, deadline_s=SEND_DEADLINE_S)
             for job_id, row in zip(some, zip(*[iter(reply)] * 7, strict=True), strict=True):
                 state, queue, score, record, run, result, note = row
                 full = await self.blob_result(job_id, result)
@@ -322,7 +327,7 @@ class Store:
 
     async def explain(self, job_id: str, queues: Sequence[str], actors: str) -> list[Any]:
         """Return what explain.lua tells of one job."""
-        return cast("list[Any]", await self._verb(scripts.EXPLAIN, queues, [self._now(), job_id, actors], SEND_DEADLINE_S))
+        return cast("list[Any]", await self._run(scripts.EXPLAIN, queues, [self._now(), job_id, actors], deadline_s=SEND_DEADLINE_S))
 
     # -- plain reads ---------------------------------------------------------------------------------------------------------------
 
@@ -392,40 +397,38 @@ class Store:
     def _now(self) -> str:
         return f"{self.clock():.3f}" if self.clock else ""
 
-    def _command(self, script: Script, queue_keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
-        return evalsha(self.keys, script, queue_keys, arguments, self.server_ms())
-
-    def _blob_commands(self, blobs: Sequence[Any]) -> list[list[Any]]:
-        key = self.keys.key("blobs")
-        return [["HSETNX", key, field, value] for field, value in zip(blobs[::2], blobs[1::2], strict=True)]
-
-    async def _verb(self, script: Script, queues: Iterable[str], arguments: Sequence[Any], deadline_s: float | None = None) -> Any:
-        queue_keys = [key for queue in queues for key in self.keys.queue(queue)]
-        return await self._run(script, self._command(script, queue_keys, arguments), deadline_s=deadline_s)
-
-    def _with_jobs(
-        self, script: Script, arguments: Sequence[Any], jobs: Sequence[NewJobFields], queues: Iterable[str] = ()
-    ) -> Awaitable[Any]:
-        """Call a script whose arguments end in new jobs, whose payloads that are kept apart are stored with them."""
-        index = QueueIndex(self.keys, queues)
-        argument, blobs = packed(index, jobs)
-        command = self._command(script, index.queue_keys, [self._now(), self._events_max, *arguments, argument])
-        return self._run(script, command, self._blob_commands(blobs), deadline_s=SEND_DEADLINE_S, link=self._replicated)
+    def _command(self, script: Script, queues: Iterable[str], arguments: Sequence[Any]) -> list[Any]:
+        return evalsha(self.keys, script, queues, arguments, self.server_ms())
 
     def _run(
-        self,
-        script: Script,
-        command: list[Any],
-        blobs: Sequence[list[Any]] = (),
-        *,
-        deadline_s: float | None = None,
-        link: Link | None = None,
-    ) -> Awaitable[Any]:
+        self, script: Script, queues: Iterable[str], arguments: Sequence[Any], blobs: Sequence[Any] = (), *,
+        short: Script | None = None, deadline_s: float | None = None, link: Link | None = None,
+    ) -> Awaitable[Any]:  # fmt: skip
+        """Call a script until it answers; with fields and values of `blobs`, which are stored with it."""
         line = link or self.link
-        attempt = partial(line.transaction, script, command, blobs) if blobs else partial(self._once, line, script, command)
+        attempt: Callable[[], Awaitable[Any]] = partial(self._once, line, script, queues, arguments, short)
+        if blobs:
+            key = self.keys.key("blobs")
+            stores = [["HSETNX", key, field, value] for field, value in zip(blobs[::2], blobs[1::2], strict=True)]
+            attempt = partial(line.transaction, script, self._command(script, queues, arguments), stores)
         return self._retrying(attempt, deadline_s)
 
-    async def _once(self, link: Link, script: Script, command: list[Any], before: Sequence[list[Any]] = ()) -> Any:
+    async def _once(
+        self, link: Link, script: Script, queues: Iterable[str], arguments: Sequence[Any], short: Script | None,
+        before: Sequence[list[Any]] = (),
+    ) -> Any:  # fmt: skip
+        """Call a script once, each time behind what stands `before`; first its short way, unless that has declined lately."""
+        if short is not None and time.monotonic() >= self.long_until_s.get(short.name, 0):
+            reply = await self._call(link, short, queues, arguments, before)
+            if reply is not None:
+                return reply
+            self.long_until_s[short.name] = time.monotonic() + self.long_way_s
+        return await self._call(link, script, queues, arguments, before)
+
+    async def _call(
+        self, link: Link, script: Script, queues: Iterable[str], arguments: Sequence[Any], before: Sequence[list[Any]]
+    ) -> Any:  # fmt: skip
+        command = self._command(script, queues, arguments)
         reply = (await link.call(*before, command))[-1]
         if isinstance(reply, NoScriptError):
             reply = (await link.call(scripts.as_eval(script, command)))[0]

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 VERBS: Final = {
     script.sha.encode(): script.name.partition("_")[0]
-    for script in (scripts.ENQUEUE, scripts.CLAIM, scripts.SETTLE, scripts.SETTLE_WITH_CHILDREN, scripts.RENEW)
+    for script in scripts.SCRIPTS.values()
+    if script.name.partition("_")[0] in ("enqueue", "claim", "settle", "renew")
 }
 RESET: Final = struct.pack("ii", 1, 0)
 
@@ -178,10 +179,13 @@ class Connection:
         self._pass_on()
 
     def _on_awaited(self, reply: Any) -> None:
-        """Lose the reply, unless it says that nothing was done, as NOSCRIPT does: then the request that follows is waited for."""
+        """Lose the reply, unless it says that nothing was done, as NOSCRIPT and a short way that declines do.
+
+        Then the request that follows is waited for.
+        """
         assert self._cut is not None
         _, met = self._cut
-        if isinstance(reply, hiredis.ReplyError):
+        if reply is None or isinstance(reply, hiredis.ReplyError):
             self._cut = None
             self._way.want_again(met)
             return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from angelrt import scripts
 from angelrt.keys import Keys
-from angelrt.store import Store, evalsha
+from angelrt.store import Store
 from angelrt.views import read_run
 from tests.state import gates_of
 
@@ -118,8 +118,7 @@ class Copy:
         return told
 
     def _command(self, script: Script, queues: Sequence[str], now_ms: float, *arguments: Any) -> list[Any]:
-        keys = [key for queue in queues for key in self._second.queue(queue)]
-        return evalsha(self._second, script, keys, [f"{now_ms:.3f}", *arguments], now_ms)
+        return scripts.evalsha(self._second, script, queues, [f"{now_ms:.3f}", *arguments], now_ms)
 
 
 def _order(told: Told) -> tuple[float, bytes]:

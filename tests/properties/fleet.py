@@ -77,6 +77,7 @@ class Fleet:
         self.store.link = self.link = self.make_link(url)
         self.clock_ms = START_MS
         self.store.clock = lambda: self.clock_ms
+        self.store.long_way_s = 0
         self.theme = "all"
         keeps = {name: Kept(keep.age_ms, keep.number) for name in observed.OUTCOMES for keep in [getattr(self.retention, name)]}
         self.model = self.make_model(self.clock_ms, keeps=keeps)
@@ -287,6 +288,7 @@ class Fleet:
 
         expected = None if fate == "request lost" else claim_in_model(resend=False)
         self.link.on_loss = lambda: self._pass(pause_ms)
+        self.link.on_new_wait = lambda: self._wait_anew(asked.queues)
         claimed = self._real(fate, self.store.claim(self.link, worker, asked.token, actors=actors, block=block, **options))
         self.link.on_loss = lambda: None
         if fate or expected is None:
@@ -296,6 +298,10 @@ class Fleet:
         assert claimed[:4] == (self.clock_ms, expected.next_due_ms, expected.again, expected.missing)
         for delivery in claimed.deliveries:
             self._check_delivery(worker, asked.token, delivery)
+
+    def _wait_anew(self, queues: Sequence[str]) -> None:
+        """A short way that declines after a wait puts a marker into each queue, and the long one takes the first of them."""
+        self.model.wakes |= set(queues[1:])
 
     def _check_delivery(self, worker: str, token: str, delivery: Delivery) -> None:
         job = self.model.jobs[delivery.id.decode()]

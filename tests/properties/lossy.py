@@ -24,6 +24,7 @@ class LossyLink(Link):
 
     fate: Fate = ""
     on_loss: Callable[[], None] = staticmethod(lambda: None)
+    on_new_wait: Callable[[], None] = staticmethod(lambda: None)
 
     async def call(self, *commands: Sequence[Any]) -> list[Any]:
         """Send commands, or not, and return their replies, or raise LinkLost."""
@@ -31,7 +32,11 @@ class LossyLink(Link):
             return await super().call(*commands)
         fate, self.fate = self.fate, ""
         replies = [] if fate == "request lost" else await super().call(*commands)
-        if fate:
+        if declines(replies):
+            self.fate = fate
+            if len(commands) > 1:
+                self.on_new_wait()
+        elif fate:
             self.on_loss()
             raise LinkLost(fate)
         return replies
@@ -46,10 +51,19 @@ class BreakingLink(LossyLink, FaultyLink):
         if sha and isinstance(self.fate, int):
             at, self.fate = self.fate, ""
             self.fail(_SCRIPTS[sha], at)
+            replies = await super().call(*commands)
+            if declines(replies):
+                self.fate = at
+            return replies
         return await super().call(*commands)
 
 
 _SCRIPTS = {script.sha: script for script in SCRIPTS.values()}
+
+
+def declines(replies: list[Any]) -> bool:
+    """Whether a short way has declined: nothing was done, and the long way is what meets the fate."""
+    return bool(replies) and replies[-1] is None
 
 
 class Listener:

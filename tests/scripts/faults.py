@@ -64,21 +64,20 @@ class BreakableScript:
     def __init__(self, script: Script) -> None:
         """Put the guard behind the `#!lua` line, and a number at each site."""
         shebang, _, body = script.source.replace("no-writes", "allow-oom", 1).partition("\n")  # the trace is written
-        core, short_way, shared = scripts.text_of(scripts.CORE), scripts.short_way(script.file or script.name), script.shared
-        assert body.startswith(f"{core}\n{short_way}\n{shared}"), "a script no longer begins with what all share, around its short way"
+        shared = f"{script.key_names}\n{script.shared}\n"
+        assert body.startswith(shared), "a script no longer begins with the names of its keys and what it shares with others"
         self._all: dict[int, Site] = {}
         self._lines = body.splitlines()
-        self._verb_begins = body[: body.index(shared) + len(shared)].count("\n")
-        self._short_way = range(core.count("\n"), core.count("\n") + short_way.count("\n") + 1)
+        self._verb_begins = shared.count("\n")
         self._functions = _functions(self._lines[: self._verb_begins])
         self._numbers: dict[int, list[int]] = {}
         self.source = "\n".join([shebang, GUARD, *map(self._tagged, range(len(self._lines))), ""])
 
     def sites(self) -> dict[int, Site]:
-        """Return the sites that the verb can reach: its own, those of its short way, and those of the functions of all that it uses."""
+        """Return the sites that the verb can reach: its own, and those of the functions of all that it uses."""
         own = _functions(self._lines[self._verb_begins :])
         reached = set[int]()
-        fresh = {*self._short_way, *range(self._verb_begins, len(self._lines))}
+        fresh = {*range(self._verb_begins, len(self._lines))}
         while fresh:
             reached |= fresh
             names = {name for at in fresh for name in CALLED.findall(self._lines[at]) if at < self._verb_begins or name not in own}
@@ -126,6 +125,7 @@ class FaultyLink(Link):
     """A connection on which the next calls of one script fail as told.
 
     A call that broke counts as a lost answer, so that the store sends it again; with `resend` false, the store hears the script's error.
+    The answer that is lost may be that of its short way, unless that declines.
     """
 
     def __init__(self, url: str) -> None:
@@ -147,15 +147,19 @@ class FaultyLink(Link):
 
     async def call(self, *commands: Sequence[Any]) -> list[Any]:
         """Send commands, one of them perhaps to fail. Raises LinkLost."""
-        at = next((i for i, command in enumerate(commands) if self._script and self._script.sha in command[1:2]), None)
-        if at is None or self._script is None or not self._faults:
+        fault, wanted = self._next()
+        at, script = next(((i, one) for i, command in enumerate(commands) for one in wanted if one.sha in command[1:2]), (0, None))
+        if script is None:
             return await super().call(*commands)
-        fault = self._faults.pop(0)
+        self._faults.pop(0)
         if fault == LOST_ANSWER:
-            await super().call(*commands[:at], as_eval(self._script, commands[at]), *commands[at + 1 :])
+            replies = await super().call(*commands[:at], as_eval(script, commands[at]), *commands[at + 1 :])
+            if replies[at] is None and script.is_short:
+                self._faults.insert(0, fault)
+                return replies
             message = "the answer was lost on purpose"
             raise LinkLost(message)
-        broken = ["EVAL", breakable(self._script).source, *commands[at][2:], fault]
+        broken = ["EVAL", breakable(script).source, *commands[at][2:], fault]
         replies = await super().call(*commands[:at], broken, *commands[at + 1 :])
         answers: list[Any] = replies[-1] if commands[-1][0] == "EXEC" else replies
         if fault == TRACE:
@@ -165,6 +169,13 @@ class FaultyLink(Link):
             message = "the script broke on purpose"
             raise LinkLost(message)
         return replies
+
+    def _next(self) -> tuple[int, list[Script]]:
+        """Return the next fault, and the scripts one of which is to meet it."""
+        if self._script is None or not self._faults:
+            return TRACE, []
+        short = scripts.SCRIPTS.get(f"{self._script.name}_plain")
+        return self._faults[0], [self._script, short] if short and self._faults[0] == LOST_ANSWER else [self._script]
 
     def _note_abort(self, answers: list[Any]) -> bool:
         for match in filter(None, (ABORTED.search(str(answer)) for answer in answers if isinstance(answer, ResponseError))):

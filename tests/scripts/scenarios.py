@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from angelrt import scripts
 from angelrt.config import Keep, Retention
 from tests.scripts.faults import LOST_ANSWER
-from tests.scripts.partition import ids, job, verdict
+from tests.scripts.partition import LEASE_MS, ids, job, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -80,7 +80,12 @@ async def send_all_kinds(part: Partition) -> Sequence[int]:
 
 async def send_plain(part: Partition) -> Sequence[int]:
     """Send jobs that nothing may hold back."""
-    return await part.send("new", job("other", queue="p", actor="b"), job("big", queue="p", blob=b"x" * 5_000))
+    return await part.send("new", job("other", queue="p", actor="b"))
+
+
+async def send_apart(part: Partition) -> Sequence[int]:
+    """Send one whose arguments are kept apart."""
+    return await part.send("new", job("big", queue="p", blob=b"x" * 5_000))
 
 
 async def only_delayed(part: Partition) -> None:
@@ -223,7 +228,26 @@ async def plain_leased(part: Partition) -> None:
 
 
 async def settle_plain(part: Partition) -> list[int]:
-    return await part.settle(ended("j1", "c"), ended("p1", "c", queue="p", big=True), ended("j2", "c"))
+    return await part.settle(ended("j1", "c"), ended("p1", "c", queue="p"), ended("j2", "c"))
+
+
+async def settle_apart(part: Partition) -> list[int]:
+    return await part.settle(ended("j1", "c"), ended("p1", "c", queue="p", big=True))
+
+
+async def settle_plain_and_forget(part: Partition) -> list[int]:
+    return await part.settle(ended("now1", "c"), ended("now2", "c"))
+
+
+async def paused_waiting(part: Partition) -> None:
+    """Of two queues one is paused, and the marker is taken, as by a worker that waits."""
+    await plain_waiting(part)
+    await part.store.control("pause", "qp", "{}", QUEUES)
+    await part.take_marker()
+
+
+async def claim_after_a_wait(part: Partition) -> Any:
+    return await part.raw(scripts.CLAIM_PLAIN, QUEUES, "", "", "w1", "t1", LEASE_MS, 3, "\0a\0", "w")
 
 
 # -- the others ----------------------------------------------------------------------------------------------------------------------
@@ -291,15 +315,21 @@ async def inspect(part: Partition) -> Any:
 SCENARIOS: Final = (
     Scenario("send", scripts.ENQUEUE, some_sent, send_all_kinds),
     Scenario("send-first", scripts.ENQUEUE, nothing, send_all_kinds),
-    Scenario("send-plain", scripts.ENQUEUE, only_delayed, send_plain),
-    Scenario("send-plain-beside-a-rule", scripts.ENQUEUE, beside_a_rule, send_plain),
+    Scenario("send-plain", scripts.ENQUEUE_PLAIN, only_delayed, send_plain),
+    Scenario("send-plain-first", scripts.ENQUEUE_PLAIN, nothing, send_plain),
+    Scenario("send-plain-beside-a-rule", scripts.ENQUEUE_PLAIN, beside_a_rule, send_plain),
+    Scenario("send-plain-again", scripts.ENQUEUE, only_delayed, send_plain, first=(LOST_ANSWER,)),
+    Scenario("send-apart", scripts.ENQUEUE, only_delayed, send_apart),
     Scenario("send-new-head", scripts.ENQUEUE, only_delayed, send_sooner),
     Scenario("claim-all", scripts.CLAIM, everything_to_claim, claim_everything, claimed_ids),
     Scenario("claim-some", scripts.CLAIM, everything_to_claim, claim_four, claimed_ids),
     Scenario("claim-again", scripts.CLAIM, everything_to_claim, claim_four, claimed_ids, (LOST_ANSWER,)),
-    Scenario("claim-plain", scripts.CLAIM, plain_waiting, claim_plain, claimed_ids),
+    Scenario("claim-plain", scripts.CLAIM_PLAIN, plain_waiting, claim_plain, claimed_ids),
+    Scenario("claim-declined", scripts.CLAIM_PLAIN, paused_waiting, claim_after_a_wait),
     Scenario("claim-plain-again", scripts.CLAIM, plain_waiting, claim_plain, claimed_ids, (LOST_ANSWER,)),
-    Scenario("settle-plain", scripts.SETTLE, plain_leased, settle_plain, settled),
+    Scenario("settle-plain", scripts.SETTLE_PLAIN, plain_leased, settle_plain, settled),
+    Scenario("settle-plain-and-forget", scripts.SETTLE_PLAIN, much_to_forget, settle_plain_and_forget, settled, forgets=True),
+    Scenario("settle-apart", scripts.SETTLE, plain_leased, settle_apart, settled),
     Scenario("settle-plain-again", scripts.SETTLE, plain_leased, settle_plain, settled, (LOST_ANSWER,)),
     Scenario("settle-all", scripts.SETTLE, many_leased, settle_all, settled),
     Scenario("settle-again", scripts.SETTLE, many_leased, settle_all, settled, (LOST_ANSWER,)),

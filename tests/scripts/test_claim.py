@@ -205,7 +205,7 @@ async def test_resent_claim_does_not_return_what_was_settled_meanwhile(part: Par
     await part.send("j1", "j2")
     await part.claim()
     await part.settle(verdict("j1", "c", b"null"))
-    reply = await part.raw(scripts.CLAIM, ["q"], part.now_ms, "", "w1", "t1", LEASE_MS, 10, 10, 1, "\0a\0", 0)
+    reply = await part.raw(scripts.CLAIM, ["q"], part.now_ms, "", "w1", "t1", LEASE_MS, 10, "\0a\0", "r", 10, 0)
     assert reply[4:][::5] == [b"j2"]
 
 
@@ -213,7 +213,7 @@ async def test_resent_claim_leases_once_what_its_token_has_lost_meanwhile(part: 
     await part.send("j1", "j2")
     await part.claim()
     part.now_ms += LEASE_MS
-    reply = await part.raw(scripts.CLAIM, ["q"], part.now_ms, "", "w1", "t1", LEASE_MS, 10, 10, 1, "\0a\0", 0)
+    reply = await part.raw(scripts.CLAIM, ["q"], part.now_ms, "", "w1", "t1", LEASE_MS, 10, "\0a\0", "r", 10, 0)
     assert reply[4:][::5] == [b"j1", b"j2"]
     state = await part.state()
     assert state.queues["q"].leased == {"j1": part.now_ms + LEASE_MS, "j2": part.now_ms + LEASE_MS}

@@ -10,7 +10,6 @@ from redis.exceptions import NoScriptError
 from angelrt import scripts
 from angelrt.link import Link
 from angelrt.new_jobs import NewJob
-from angelrt.store import evalsha
 from tests.scripts.faults import LOST_ANSWER
 from tests.scripts.partition import START_MS, ids, job, rank, verdict
 
@@ -204,7 +203,7 @@ async def test_payloads_are_stored_after_the_scripts_were_flushed_too(part: Part
 async def test_blob_of_a_send_that_was_never_stored_is_not_taken_for_arguments(part: Partition) -> None:
     """A client that dies after NOSCRIPT, as a restarted server answers, has written the payload and not the job."""
     keys = part.store.keys
-    unknown = evalsha(keys, scripts.ENQUEUE, keys.queue("q"), ["", "", part.packed(NewJob("q", "j1", b"a\0died\0"))], 0)
+    unknown = scripts.evalsha(keys, scripts.ENQUEUE, ["q"], ["", "", part.packed(NewJob("q", "j1", b"a\0died\0"))], 0)
     unknown[1] = "0" * 40
     answers = await part.link.call(["MULTI"], ["HSETNX", keys.key("blobs"), "j1=died", b"of the dead client"], unknown, ["EXEC"])
     assert isinstance(answers[-1][-1], NoScriptError)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from redis.exceptions import ResponseError
 
 from angelrt import scripts
-from angelrt.errors import RedisRefused
-from tests.scripts.faults import FaultyLink, load_anew
+from tests.scripts.faults import FaultyLink
+from tests.scripts.partition import job, verdict
 from tests.scripts.test_abort import EVERY, play, verb_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from tests.scripts.partition import Partition
     from tests.scripts.scenarios import Scenario
 
-BEGINS, ENDS = "\nrepeat\n", "\n  return "
-RIGHT = scripts.short_way
-SCENARIOS = {scenario.name: scenario for scenario in EVERY if verb_of(scenario.script) in scripts.SHORT_WAYS}
-PLAIN = ("send-plain", "send-plain-beside-a-rule", "claim-plain", "settle-plain")
+SHORT: Final = {name.removesuffix("_plain"): script for name, script in scripts.SCRIPTS.items() if script.is_short}
+SCENARIOS = {scenario.name: scenario for scenario in EVERY if verb_of(scenario.script).removesuffix("_plain") in SHORT}
+ONLY_LONG: Final = dict.fromkeys((script.name for script in SHORT.values()), math.inf)
 
 
 @pytest.fixture
@@ -31,34 +32,114 @@ async def link(server_url: str) -> AsyncIterator[FaultyLink]:
     await link.close()
 
 
-@pytest.fixture
-def change(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[str], str]], None]]:
-    """Let the scripts have other short ways, until the test ends."""
+def by_the_long_way(scenario: Scenario) -> Scenario:
+    """Return the scenario in which no short way is asked."""
 
-    def changed(short_way: Callable[[str], str]) -> None:
-        monkeypatch.setattr(scripts, "short_way", short_way)
-        load_anew()
+    async def act(part: Partition) -> Any:
+        part.store.long_until_s |= ONLY_LONG
+        return await scenario.act(part)
 
-    yield changed
-    monkeypatch.undo()
-    load_anew()
+    return replace(scenario, act=act)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
-async def test_both_ways_come_to_the_same(link: FaultyLink, scenario: Scenario, change: Callable[[Callable[[str], str]], None]) -> None:
+async def test_both_ways_come_to_the_same(link: FaultyLink, scenario: Scenario) -> None:
     short = await play(link, scenario)
-    change(lambda verb: RIGHT(verb).replace(BEGINS, f"{BEGINS}if true then break end\n"))
-    long = await play(link, scenario)
+    long = await play(link, by_the_long_way(scenario))
     assert short.after.changes(long.after) == []
     assert (short.answer, short.tables, short.delivered) == (long.answer, long.tables, long.delivered)
     assert short.final.changes(long.final) == []
 
 
-@pytest.mark.parametrize("name", PLAIN)
-async def test_plain_jobs_take_the_short_way(link: FaultyLink, name: str, change: Callable[[Callable[[str], str]], None]) -> None:
-    verb = verb_of(SCENARIOS[name].script)
-    before, ends, after = RIGHT(verb).rpartition(ENDS)
-    assert BEGINS in before, "the other test would compare the short way with itself"
-    change(lambda each: f"{before}\n  assert(false){ends}{after}" if each == verb else RIGHT(each))
-    with pytest.raises((RedisRefused, ResponseError), match="assertion failed"):
-        await play(link, SCENARIOS[name])
+# -- which way is taken --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def called(part: Partition, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note which scripts are called; the server knows all of them."""
+    names = {script.sha: script.name for script in scripts.SCRIPTS.values()}
+    seen: list[str] = []
+    real = part.link.call
+
+    async def noted(*commands: Any) -> list[Any]:
+        seen.extend(names[command[1]] for command in commands if command[0] == "EVALSHA")
+        return await real(*commands)
+
+    monkeypatch.setattr(part.link, "call", noted)
+    return seen
+
+
+@pytest.fixture(autouse=True)
+async def known(part: Partition) -> None:
+    """Give the server every script."""
+    await part.store.load(scripts.SCRIPTS.values())
+
+
+async def test_plain_jobs_take_the_short_way(part: Partition, called: list[str]) -> None:
+    await part.send("j1", "j2")
+    await part.claim(1)
+    await part.settle(verdict("j1", "c"))
+    assert called == ["enqueue_plain", "claim_plain", "settle_plain"]
+
+
+async def test_what_is_not_plain_is_not_asked_of_the_short_way(part: Partition, called: list[str]) -> None:
+    await part.send(job("later", when="+900"), job("first", priority=1))
+    await part.send(job("gated", flow="cg=1"))
+    await part.send(job("big", blob=b"x" * 5_000))
+    await part.settle(verdict("first", "r", delay_ms=100))
+    await part.settle(verdict("first", "c"), verdict("big", "f"))
+    await part.settle()
+    await part.settle(verdict("first", "c", children=[job("child")]))
+    assert called == [*["enqueue"] * 3, *["settle"] * 3, "settle_with_children"]
+
+
+async def of_a_known_id(part: Partition) -> None:
+    assert await part.send("j1") == [1]
+
+
+async def nothing_valid(part: Partition) -> None:
+    assert await part.settle(verdict("nobody", "c")) == [0]
+
+
+async def of_a_paused_queue(part: Partition) -> None:
+    assert (await part.claim()).deliveries == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "act"),
+    [("enqueue", of_a_known_id), ("claim", of_a_paused_queue), ("settle", nothing_valid)],
+    ids=["enqueue", "claim", "settle"],
+)
+async def test_a_way_that_declines_is_not_asked_again_for_a_while(
+    part: Partition, called: list[str], verb: str, act: Callable[[Partition], Awaitable[None]]
+) -> None:
+    await part.send("j1")
+    await part.store.control("pause", "qq", "{}", ("q",))
+    part.store.long_way_s = 3_600
+    part.store.long_until_s.clear()
+    called.clear()
+    await act(part)
+    assert called == [f"{verb}_plain", verb]
+    await act(part)
+    assert called == [f"{verb}_plain", verb, verb], "by the short way, it would have cost a second round trip again"
+    part.store.long_until_s[f"{verb}_plain"] -= 3_600
+    await act(part)
+    assert called[3:] == [f"{verb}_plain", verb]
+
+
+async def test_a_claim_that_is_declined_after_a_wait_waits_again(part: Partition, called: list[str]) -> None:
+    """Whoever dies between the two calls has taken the marker and not the work: so it is there again for others, and for itself."""
+    await part.send(job("gated", flow="cg=1"))
+    claimed = await part.store.claim(
+        part.link, "w1", "t1", queues=("q",), lease_ms=1_000, capacity=1, free=1, actors=b"\0a\0", block=True
+    )  # fmt: skip
+    assert [delivery.id for delivery in claimed.deliveries] == [b"gated"]
+    assert called == ["enqueue", "claim_plain", "claim"]
+
+
+async def test_a_claim_that_is_declined_leaves_the_marker_to_others(part: Partition) -> None:
+    await part.send(job("gated", flow="cg=1"))
+    for how, is_left in (("-", False), ("w", True)):
+        await part.take_marker()
+        assert await part.raw(scripts.CLAIM_PLAIN, ["q"], "", "", "w1", "t1", 1_000, 1, "\0a\0", how) is None
+        assert await part.take_marker() is is_left

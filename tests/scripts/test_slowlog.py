@@ -136,7 +136,7 @@ async def many_leased(part: Partition) -> None:
 
 
 async def claim_again(part: Partition) -> None:
-    arguments = (part.now_ms, "", "w1", "token-0", LEASE_MS, BATCH_MAX_JOBS, BATCH_MAX_JOBS, 1, "\0a\0", 0)
+    arguments = (part.now_ms, "", "w1", "token-0", LEASE_MS, BATCH_MAX_JOBS, "\0a\0", "r", BATCH_MAX_JOBS, 0)
     await part.raw(scripts.CLAIM, ["q"], *arguments)
 
 

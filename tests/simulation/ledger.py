@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.loop import Process
 
+VARIANT: Final = re.compile("_(plain|with_children)$")
 RUN_FIELDS: Final = 3
 REPLY_HEAD: Final = 4
 ENDS: Final = "cfgk"
@@ -115,8 +116,8 @@ class Ledger:
 
     def executed(self, script: str, named: dict[str, bytes], rest: list[bytes], reply: Any) -> None:
         """Take note of a call of a script."""
-        read = getattr(self, f"_read_{script.removesuffix('_with_children')}", None)
-        if read is not None and not isinstance(reply, Exception):
+        read = getattr(self, f"_read_{VARIANT.sub('', script)}", None)
+        if read is not None and reply is not None and not isinstance(reply, Exception):
             read(named, [part.decode("latin-1") for part in rest], reply)
 
     def _read_enqueue(self, named: dict[str, bytes], _: list[str], reply: list[Any]) -> None:

@@ -80,7 +80,7 @@ MUTANTS: Final = (
     Mutant(
         "the lease thread does not survive a lost connection", "worker/lease.py", "except LinkLost as error:", "except KeyError as error:"
     ),
-    Mutant("a claim that is repeated asks for new jobs", "store.py", "            resend = 1\n", "            resend = 0\n"),
+    Mutant("a claim that is repeated asks for new jobs", "store.py", "            is_resent = True\n", "            is_resent = False\n"),
     Mutant(
         "verdicts are not written again",
         "worker/settle.py",

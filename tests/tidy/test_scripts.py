@@ -1,6 +1,6 @@
 """Each Lua script says what it takes, gives and keeps true; its header, its first lines and its binding agree.
 
-The keys are the same for every script: their names stand at the top of the core, in the order of `angelrt.keys`.
+The names of a script's keys stand before its text, written from its binding: all in the order of `angelrt.keys`, or those of a short way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from angelrt.keys import OWN_KEYS, QUEUE_KEYS
+from angelrt.keys import QUEUE_KEYS
 from tests.tidy.project import LUA
 
 if TYPE_CHECKING:
@@ -26,9 +26,8 @@ ASIDE = re.compile(r"\([^()]*\)")
 NOTHING = {"", "-", "none"}
 OWN = "the partition's"
 INDEX = re.compile(r"\bARGV\[(\d+)\]")
-UNPACKED = re.compile(r"^local ([A-Z_,\s]+?) = unpack\(KEYS, 1, (\d+)\)$", re.MULTILINE)
-COUNTED = re.compile(r"^local OWN_KEYS, QUEUE_KEYS = (\d+), (\d+)$", re.MULTILINE)
-PLACES = re.compile(r"^local (READY[A-Z_, ]*) = ([\d, ]+)", re.MULTILINE)
+PLACED = re.compile(r"KEYS\[[^\[\]]* \+ [A-Z]+\]|#KEYS")
+"""How a short way takes the keys of queues: by their names, behind those of the queues before."""
 FIELD = re.compile(r"\b(\w+) = KEYS\[i \+ (\w+)\]")
 VERBS = sorted(path for path in LUA.glob("*.lua") if not path.name.startswith("_"))
 SHARED = sorted(path for path in LUA.glob("*.lua") if path.name.startswith("_"))
@@ -96,34 +95,18 @@ def header_problems(name: str, text: str) -> list[str]:
 
 
 def keys_problems(name: str, text: str) -> list[str]:
-    """Find a header whose keys are not those that every script gets, and code that counts keys itself or takes queues unannounced."""
-    stated = read_header(text).sections.get("KEYS", "")
+    """Find a header whose keys are not those of the binding, and code that counts keys itself or takes queues unannounced."""
+    stated, script = read_header(text).sections.get("KEYS", ""), importlib.import_module("angelrt.scripts").SCRIPTS.get(name)
     whole = f"{OWN} | per queue: {' '.join(QUEUE_KEYS)}"
-    found = [] if stated in (OWN, whole) else [f"{name}: KEYS are {stated!r} in the header, neither {OWN!r} nor {whole!r}"]
+    right = (OWN, whole)
+    if script is not None and script.is_short:
+        right = (f"{' '.join(script.own_keys)} | per queue: {' '.join(script.queue_keys)}",)
+    found = [] if stated in right else [f"{name}: KEYS are {stated!r} in the header, not {' or '.join(map(repr, right))}"]
     code = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if not line.lstrip().startswith("--")]
-    found += [f"{name}:{number}: takes a key by its number; the core names them" for number, line in code if re.search(r"\bKEYS\b", line)]
-    if any("given_queues()" in line for _, line in code) != (stated != OWN):
+    numbered = [number for number, line in code if re.search(r"\bKEYS\b", PLACED.sub("", line))]
+    found += [f"{name}:{number}: takes a key by its number; those of a call have names" for number in numbered]
+    if any(re.search(r"given_queues\(\)|\bQUEUE_KEYS\b", line) for _, line in code) != (stated != OWN):
         found.append(f"{name}: the header and the code differ on whether there are keys of queues")
-    return found
-
-
-def core_problems(text: str, own: Sequence[str], per_queue: Sequence[str]) -> list[str]:
-    """Find where the names or numbers of keys on top of the core, or the places of a queue's keys, differ from those of angelrt.keys."""
-    expected = (*own, "stats", "minute")
-    found: list[str] = []
-    unpacked, counted, placed = UNPACKED.search(text), COUNTED.search(text), PLACES.search(text)
-    if unpacked is None or counted is None or placed is None:
-        return ["the core does not begin with the names and the numbers of the keys"]
-    names = tuple(re.split(r",\s+", unpacked[1].lower()))
-    if names != expected:
-        found.append(f"the keys are {names} in the core and {expected} in angelrt.keys")
-    if {int(unpacked[2]), int(counted[1])} != {len(expected)}:
-        found.append(f"the core counts {unpacked[2]} and {counted[1]} keys, and there are {len(expected)}")
-    if int(counted[2]) != len(per_queue):
-        found.append(f"the core counts {counted[2]} keys of a queue, and there are {len(per_queue)}")
-    places = list(zip(placed[1].lower().split(", "), map(int, placed[2].split(",")), strict=True))
-    if places != [(name, place) for place, name in enumerate(per_queue, start=1)]:
-        found.append(f"the keys of a queue are {places} in the core and {tuple(per_queue)} in angelrt.keys")
     return found
 
 
@@ -169,11 +152,7 @@ def test_header_is_whole(path: Path) -> None:
 
 @pytest.mark.parametrize("path", VERBS, ids=lambda path: path.stem)
 def test_keys_of_a_verb_are_those_of_all(path: Path) -> None:
-    assert keys_problems(path.name, path.read_text(encoding="utf-8")) == []
-
-
-def test_core_names_and_counts_the_keys_as_they_are_given() -> None:
-    assert core_problems(CORE.read_text(encoding="utf-8"), OWN_KEYS, QUEUE_KEYS) == []
+    assert keys_problems(path.stem, path.read_text(encoding="utf-8")) == []
 
 
 def test_the_fields_of_a_queue_are_named_as_its_keys() -> None:
@@ -183,8 +162,8 @@ def test_the_fields_of_a_queue_are_named_as_its_keys() -> None:
 def test_every_text_that_is_no_verb_has_its_place_in_the_scripts() -> None:
     scripts = importlib.import_module("angelrt.scripts")
     assert CORE.name == scripts.CORE
-    placed = (scripts.CORE, scripts.PRELUDE, scripts.HOLDS, *scripts.LIBRARY, *scripts.SHORT_WAYS.values())
-    assert sorted(placed) == [path.name for path in SHARED]
+    beside = {script.beside for script in scripts.SCRIPTS.values()} - {""}
+    assert sorted([scripts.CORE, scripts.PRELUDE, scripts.HOLDS, *scripts.LIBRARY, *beside]) == [path.name for path in SHARED]
 
 
 def test_a_script_has_the_library_where_its_verb_uses_it() -> None:
@@ -192,8 +171,11 @@ def test_a_script_has_the_library_where_its_verb_uses_it() -> None:
     names = [*re.findall(r"^local function (\w+)", scripts.text_of(scripts.HOLDS), re.MULTILINE), "gates", "turns", "suspects", "moves"]
     uses = re.compile(rf"(?<![.\w])(?:{'|'.join(names)})\(")
     texts = {name: code_of(scripts.text_of(f"{script.file or name}.lua")) for name, script in scripts.SCRIPTS.items()}
-    assert {name for name, text in texts.items() if uses.search(text)} == {n for n, script in scripts.SCRIPTS.items() if script.has_library}
-    assert not uses.search(code_of(scripts.text_of(scripts.PRELUDE) + scripts.text_of(scripts.CORE)))
+    has_library = {name for name, script in scripts.SCRIPTS.items() if script.has_library and not script.is_short}
+    assert {name for name, text in texts.items() if uses.search(text)} == has_library
+    assert not uses.search(
+        code_of("".join(scripts.text_of(path.name) for path in SHARED if path.name not in (scripts.HOLDS, *scripts.LIBRARY)))
+    )
 
 
 @pytest.mark.parametrize("path", VERBS, ids=lambda path: path.stem)
@@ -207,7 +189,8 @@ def test_headers_agree_with_their_bindings() -> None:
     unbound = set(texts)
     for name, script in importlib.import_module("angelrt.scripts").SCRIPTS.items():
         assert script.name == name
-        [stem] = [stem for stem in texts if script.source.endswith(f"\n{texts[stem]}\nend\nreturn verb()")]
+        end = "" if script.is_short else "\nend\nreturn verb()"
+        [stem] = [stem for stem in texts if script.source.endswith(f"\n{texts[stem]}{end}")]
         unbound.discard(stem)
         problems += binding_problems(name, read_header(texts[stem]), script.arguments)
     assert problems == []
@@ -226,13 +209,6 @@ local now, lease_ms = clock(ARGV[1]), tonumber(ARGV[2])
 local queues = given_queues()
 for i = 3, #ARGV, 2 do call('HGET', RUNS, ARGV[i]) end
 """
-GOOD_CORE = """\
--- Pure helpers.
-local JOBS, RUNS,
-  HELD, STATS, MINUTE = unpack(KEYS, 1, 5)
-local OWN_KEYS, QUEUE_KEYS = 5, 2
-local READY, LEASED = 1, 2 -- where each stands
-"""
 GOOD_FIELDS = "queues[#queues + 1] = { name = queue_name(i), ready = KEYS[i + READY], leased = KEYS[i + LEASED] }\n"
 BROKEN_HEADERS = {
     "no-full-stop": GOOD.replace("leases.", "leases"),
@@ -248,18 +224,6 @@ BROKEN_KEYS = {
     "number": GOOD + "call('HGET', KEYS[2], 'a')\n",
     "queues-unannounced": GOOD.replace(f" | per queue: {' '.join(QUEUE_KEYS)}", ""),
     "queues-not-taken": GOOD.replace("local queues = given_queues()\n", ""),
-}
-BROKEN_CORES = {
-    "swapped": GOOD_CORE.replace("JOBS, RUNS", "RUNS, JOBS"),
-    "other-name": GOOD_CORE.replace("HELD, STATS", "HELDS, STATS"),
-    "stats-not-last": GOOD_CORE.replace("HELD, STATS", "STATS, HELD"),
-    "left-out": GOOD_CORE.replace("HELD, STATS", "STATS"),
-    "unpacks-too-few": GOOD_CORE.replace("1, 5)", "1, 4)"),
-    "counts-too-few": GOOD_CORE.replace("= 5, 2", "= 4, 2"),
-    "counts-too-many-of-a-queue": GOOD_CORE.replace("= 5, 2", "= 5, 3"),
-    "queue-swapped": GOOD_CORE.replace("READY, LEASED", "READY, DELAYED"),
-    "queue-offset": GOOD_CORE.replace("= 1, 2", "= 1, 3"),
-    "no-names": GOOD_CORE.replace("unpack", "select"),
 }
 BROKEN_FIELDS = {
     "swapped": GOOD_FIELDS.replace("i + READY", "i + LEASED"),
@@ -286,7 +250,6 @@ def test_header_is_read() -> None:
 def test_sound_script_passes() -> None:
     assert header_problems("renew", GOOD) == keys_problems("renew", GOOD) == local_problems("renew", GOOD) == []
     assert binding_problems("renew", read_header(GOOD), ("now_ms", "lease_ms")) == []
-    assert core_problems(GOOD_CORE, ("jobs", "runs", "held"), ("ready", "leased")) == []
     assert field_problems(GOOD_FIELDS, ("ready", "leased")) == []
 
 
@@ -313,11 +276,6 @@ def test_broken_keys_are_found(name: str) -> None:
 @pytest.mark.parametrize("name", BROKEN_FIELDS)
 def test_broken_fields_are_found(name: str) -> None:
     assert len(field_problems(BROKEN_FIELDS[name], ("ready", "leased"))) == 1
-
-
-@pytest.mark.parametrize("name", BROKEN_CORES)
-def test_broken_core_is_found(name: str) -> None:
-    assert len(core_problems(BROKEN_CORES[name], ("jobs", "runs", "held"), ("ready", "leased"))) == 1
 
 
 @pytest.mark.parametrize("name", BROKEN_LOCALS)

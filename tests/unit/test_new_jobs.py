@@ -9,7 +9,6 @@ import pytest
 from angelrt import Concurrency, Queue, Runtime, Unique
 from angelrt.config import BLOB_MIN_BYTES
 from angelrt.job import PRIORITY_DEFAULT, read_record
-from angelrt.keys import Keys
 from angelrt.new_jobs import NewJob, packed
 from angelrt.scripts import QueueIndex
 from tests.unit.unconnected import client
@@ -76,5 +75,5 @@ def test_large_arguments_of_a_plain_send_are_kept_apart(over: int, is_apart: boo
 )
 def test_a_job_alone_that_asks_for_nothing_travels_without_message_pack(asked: dict[str, Any], is_short: bool) -> None:  # noqa: FBT001 - a parameter of the test
     job = NewJob("q", "a=b |", b"work\0nonc{}\0[1]", **asked)
-    assert (packed(QueueIndex(Keys("x")), [job])[0] == b"1\0a=b |\0work\0nonc{}\0[1]") is is_short
-    assert packed(QueueIndex(Keys("x")), [job, job._replace(id="j2")])[0][:1] == b"\x93"
+    assert (packed(QueueIndex(), [job])[0] == b"1\0a=b |\0work\0nonc{}\0[1]") is is_short
+    assert packed(QueueIndex(), [job, job._replace(id="j2")])[0][:1] == b"\x93"

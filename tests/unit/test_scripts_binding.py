@@ -12,18 +12,19 @@ from angelrt.keys import OWN_KEYS, QUEUE_KEYS, Keys
 from angelrt.scripts import (
     CLAIM,
     CORE,
+    ENQUEUE_PLAIN,
     HOLDS,
     LIBRARY,
     PRELUDE,
     SCRIPTS,
     SETTLE,
     SETTLE_WITH_CHILDREN,
-    SHORT_WAYS,
     TICK,
     Script,
     as_eval,
+    evalsha,
 )
-from angelrt.store import Store, evalsha
+from angelrt.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,7 +52,7 @@ def test_a_script_is_its_shebang_the_prelude_and_its_verb(script: Script) -> Non
 
 def test_only_what_brings_new_work_is_refused_at_the_memory_limit() -> None:
     refused = {name for name, script in SCRIPTS.items() if "allow-oom" not in script.flags and "no-writes" not in script.flags}
-    assert refused == {"enqueue", "settle_with_children", "schedule"}
+    assert refused == {"enqueue", "enqueue_plain", "settle_with_children", "schedule"}
     assert SETTLE.source.partition("\n")[2] == SETTLE_WITH_CHILDREN.source.partition("\n")[2]
     assert SETTLE.sha != SETTLE_WITH_CHILDREN.sha
 
@@ -64,7 +65,8 @@ def test_no_two_scripts_share_a_name_on_the_server() -> None:
 @every_script
 def test_what_all_verbs_share_stands_before_the_verb_in_its_order(script: Script) -> None:
     folder, verb = resources.files("angelrt") / "lua", script.file or script.name
-    names = (CORE, *filter(None, [SHORT_WAYS.get(verb)]), PRELUDE, *([HOLDS, *LIBRARY] if script.has_library else []), f"{verb}.lua")
+    long = () if script.is_short else (PRELUDE, *([HOLDS, *LIBRARY] if script.has_library else []))
+    names = (CORE, *filter(None, [script.beside]), *long, f"{verb}.lua")
     texts = [(folder / name).read_text(encoding="utf-8") for name in names]
     places = [script.source.index(text) for text in texts]
     assert places == sorted(places)
@@ -76,11 +78,39 @@ async def test_the_server_compiles_it_and_caches_it_under_its_name(store: Store,
     assert await store.command("SCRIPT", "EXISTS", script.sha) == [1]
 
 
-@every_script
-def test_a_call_names_every_key_of_the_partition_then_those_of_its_queues(script: Script) -> None:
-    command = evalsha(KEYS, script, [*KEYS.queue("b"), *KEYS.queue("a")], ["1", ""], 3_600_000)
-    assert command[:3] == ["EVALSHA", script.sha, len(OWN_KEYS) + 2 + 2 * len(QUEUE_KEYS)]
+def test_a_call_names_every_key_of_the_partition_then_those_of_its_queues() -> None:
+    command = evalsha(KEYS, CLAIM, ["b", "a"], ["1", ""], 3_600_000)
+    assert command[:3] == ["EVALSHA", CLAIM.sha, len(OWN_KEYS) + 2 + 2 * len(QUEUE_KEYS)]
     assert command[3:] == [*map(KEYS.key, OWN_KEYS), "{n}:stats:1", "{n}:minutes:60", *KEYS.queue("b"), *KEYS.queue("a"), "1", ""]
+
+
+def test_a_call_of_a_short_way_names_the_keys_that_it_needs() -> None:
+    command = evalsha(KEYS, ENQUEUE_PLAIN, ["b", "a"], ["1", ""], 3_600_000)
+    own = ["{n}:jobs", "{n}:queues", "{n}:events", "{n}:rules", "{n}:control", "{n}:stats:1", "{n}:minutes:60"]
+    assert command == ["EVALSHA", ENQUEUE_PLAIN.sha, 11, *own, "{n}:ready:b", "{n}:wake:b", "{n}:ready:a", "{n}:wake:a", "1", ""]
+
+
+NAMES_OF_KEYS = """\
+local JOBS, QUEUES, EVENTS, RULES, CONTROL, STATS, MINUTE = unpack(KEYS, 1, 7)
+local OWN_KEYS, QUEUE_KEYS = 7, 2
+local READY, WAKE = 1, 2"""
+
+
+def test_a_script_begins_with_the_names_of_its_keys() -> None:
+    assert ENQUEUE_PLAIN.source.startswith(f"#!lua\n{NAMES_OF_KEYS}\n-- What every call needs")
+
+
+@every_script
+async def test_the_names_of_keys_stand_for_the_keys_that_a_call_gets(store: Store, script: Script) -> None:
+    own, per_queue = script.own_keys, script.queue_keys
+    named = f"return {{{', '.join(own).upper()}, {', '.join(f'KEYS[OWN_KEYS + QUEUE_KEYS + {name.upper()}]' for name in per_queue)}}}"
+    command = evalsha(store.keys, script, ["b", "a"], [], 0)
+    told = [key.decode() for key in await store.command("EVAL", f"{script.key_names}\n{named}", *command[2:])]
+    tag = store.keys.key("")
+    assert told == [
+        *(f"{tag}{ {'stats': 'stats:0', 'minute': 'minutes:0'}.get(name, name) }" for name in own),
+        *(f"{tag}{name}:a" for name in per_queue),
+    ]
 
 
 def test_the_call_with_the_text_differs_in_nothing_else() -> None:

@@ -1,12 +1,6 @@
--- What every call needs, put before every script. Times are milliseconds of the server's clock, ranks are exact integers below 2^53.
+-- What every call needs, put before every script, behind the names of its keys. Times are milliseconds of the server's clock, ranks are exact integers below 2^53.
 -- The state of a job is the sorted set that holds its id; a script writes the destination first and removes from the source last,
 -- since Redis keeps what a failing script has already written.
-
--- Every script gets the partition's own keys first, in this order, then those of each queue that it may touch.
-local JOBS, RUNS, BLOBS, RESULTS, NOTES, HELD, WATCH, COMPLETED, FAILED, CANCELLED, QUEUES, EVENTS, BEATS, WORKERS,
-  HOLDERS, GATES, GATES_VOID, RULES, CONTROL, UNIQUE, UNIQUE_VOID, SCHEDULES, STATS, MINUTE = unpack(KEYS, 1, 24)
-local OWN_KEYS, QUEUE_KEYS = 24, 8
-local READY, DELAYED, LEASED, LANES, OPENS, WAKE, EXPIRES, TURNS = 1, 2, 3, 4, 5, 6, 7, 8 -- where each stands among the keys of its queue
 
 local KEYS, ARGV, call = KEYS, ARGV, redis.call -- globals are looked up by name each time
 local EPOCH_MS = 1704067200000 -- 2024-01-01, so that a rank of priority 9 stays below 2^53 until 2093

@@ -1,14 +1,15 @@
 -- Move what is overdue, then lease to one worker, under one token, what is first in line in ready and in open lanes.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
--- ARGV      now_ms events_max worker token lease_ms capacity free resend actors looked_ms
---           (looked_ms: now_ms of this worker's last claim, 0 for its first)
+-- ARGV      now_ms events_max worker token lease_ms capacity actors how free looked_ms
+--           (how: w after a wait for the marker, r when it is sent again, - else; looked_ms: now_ms of this worker's last claim, 0 for its
+--           first)
 -- RETURNS   now_ms, next_due_ms or -1, again (1: more is claimable; 2: suspects wait, take no more until you hold nothing), the names of
 --           missing actors met here, then per job: id queue rank record lease
 --           (lease: `token attempts flow history` of the run, which is all that a worker needs of it)
 -- INVARIANT a token, an entry in held and an entry in leased exist together, and so do those in holders; a call repeated with its token
---           and resend = 1 leases nothing twice
+--           and how = r leases nothing twice
 local now, events_max, worker, token, lease_ms = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local capacity, free, resend, actors, looked = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9], tonumber(ARGV[10])
+local capacity, actors, resend, free, looked = tonumber(ARGV[6]), ARGV[7], ARGV[8] == 'r', tonumber(ARGV[9]), tonumber(ARGV[10])
 local queues = given_queues()
 
 local CALLED_MAX = 250 -- the most jobs of one actor that go back in line in one call, where tenants take turns

@@ -1,6 +1,6 @@
 -- Write the verdict of each run whose token is still valid, and all its effects: result, counters, children, gates, waiters' news.
 -- KEYS      the partition's | per queue: ready delayed leased lanes opens wake expires turns
--- ARGV      now_ms events_max worker completed_age_ms completed_max failed_age_ms failed_max cancelled_age_ms cancelled_max runs
+-- ARGV      now_ms events_max worker retention runs (retention: age_ms and most of completed, failed and cancelled)
 --           | per run: id payload told
 --             (told: `token queue how NUL counters`; how: a verdict, or `verdict delay_ms gates children`; verdicts: c completed, f failed,
 --             g failed without this delivery having run, k cancelled, r retry, s snooze, x handed back, d its process died: retry,
@@ -10,10 +10,14 @@
 -- RETURNS   per run: 1 settled, 2 settled before with this token, 0 the token is no longer valid and nothing was changed;
 --           a call without runs only forgets what is beyond the retention
 -- INVARIANT only the holder of the valid token changes a job; a second call with the same token changes nothing
-local now, events_max, worker, runs_count = clock(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[10])
+local now, events_max, worker, kept, runs_count = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local completed_age_ms, completed_max, failed_age_ms, failed_max, cancelled_age_ms, cancelled_max =
+  string.match(kept, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
 local RETENTION = {
-  c = retention(COMPLETED, ARGV[4], ARGV[5]), f = retention(FAILED, ARGV[6], ARGV[7]), k = retention(CANCELLED, ARGV[8], ARGV[9]),
+  c = retention(COMPLETED, completed_age_ms, completed_max), f = retention(FAILED, failed_age_ms, failed_max),
+  k = retention(CANCELLED, cancelled_age_ms, cancelled_max),
 }
+RETENTION.k.may_have_runs = true -- what a cancellation that broke off has left
 local queues = given_queues()
 
 local WORDS = { c = 'completed', f = 'failed', k = 'cancelled', r = 'retried', d = 'retried', s = 'snoozed', x = 'released', w = 'released' }

@@ -24,7 +24,7 @@ from ..job import shown_record, write_number
 from ..keys import QUEUE_KEYS
 from ..limits import rule_of
 from ..schedules import OCCURRENCE
-from ..scripts import CLAIM, RENEW, SETTLE, TICK
+from ..scripts import CLAIM, CLAIM_PLAIN, RENEW, SETTLE, SETTLE_PLAIN, TICK
 from ..store import Verdict
 from .claim import ClaimLoop
 from .clock import ASK_AGAIN_S, DeadlineLoop, DueLoop
@@ -52,7 +52,7 @@ log = logging.getLogger("angelrt.worker")
 
 CANCELLED_WAIT_S: Final = 3.0
 FLUSH_WAIT_S: Final = 10.0
-SCRIPTS_OF_A_RUN: Final = (CLAIM, SETTLE, RENEW, TICK)
+SCRIPTS_OF_A_RUN: Final = (CLAIM, CLAIM_PLAIN, SETTLE, SETTLE_PLAIN, RENEW, TICK)
 THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
 
 
