@@ -1,4 +1,5 @@
--- What every call needs, put before every script, behind the names of its keys. Times are milliseconds of the server's clock, ranks are exact integers below 2^53.
+-- What every call needs, put before every script, behind the names of its keys. Times are milliseconds of the server's clock, ranks are
+-- exact integers below 2^53.
 -- The state of a job is the sorted set that holds its id; a script writes the destination first and removes from the source last,
 -- since Redis keeps what a failing script has already written.
 
