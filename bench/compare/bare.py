@@ -20,6 +20,7 @@ from angelrt.job import IdMaker, write_record
 from angelrt.keys import Keys
 from angelrt.new_jobs import NewJob, packed
 from angelrt.stats import run_words
+from angelrt.store import told_retention
 from angelrt.worker.claim import TOKEN_CHARS
 from bench.compare.adapter import data_of
 
@@ -86,9 +87,7 @@ class Bare:
 
     def settle(self, under: str, ids: Sequence[bytes]) -> list[Any]:
         """Return the command that completes jobs."""
-        kept = Retention()
-        limits = " ".join(f"{keep.age_ms} {keep.number}" for keep in (kept.completed, kept.failed, kept.cancelled))
-        arguments: list[Any] = ["", EVENTS_MAX, WORKER, limits, len(ids)]
+        arguments: list[Any] = ["", EVENTS_MAX, WORKER, told_retention(Retention()), len(ids)]
         told = f"{under} 1 c\0default|job{run_words(1, 0.01)}"
         for job_id in ids:
             arguments += (job_id, b"null", told)

@@ -111,8 +111,17 @@ class Placed(NamedTuple):
     note: bytes
 
 
+def told_retention(kept: Retention) -> str:
+    """Return the argument of `settle` that tells how long ended jobs are kept, and how many."""
+    return " ".join(f"{keep.age_ms} {keep.number}" for keep in (kept.completed, kept.failed, kept.cancelled))
+
+
 class Store:
-    """The verbs of one partition over one shared connection."""
+    """The verbs of one partition over one shared connection.
+
+    `long_until_s` has, by the name of each short way that has declined, until when it is not asked again (of `time.monotonic`): so many
+    seconds as `long_way_s`, which only tests change.
+    """
 
     def __init__(
         self, url: str, keys: Keys, *, retention: Retention | None = None, events_max: int = EVENTS_MAX, replicated: bool = False
@@ -123,8 +132,7 @@ class Store:
         self.link = Link(url)
         self._replicated = ReplicatedLink(url, keys.inbox("nobody")) if replicated else None
         self.clock: Callable[[], float] | None = None
-        kept = retention or Retention()
-        self._retention = " ".join(f"{keep.age_ms} {keep.number}" for keep in (kept.completed, kept.failed, kept.cancelled))
+        self._retention = told_retention(retention or Retention())
         self._events_max = str(events_max) if events_max else ""
         self._server_clock = ServerClock()
         self.long_way_s = LONG_WAY_S

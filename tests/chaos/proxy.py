@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 import hiredis
 
 from angelrt import scripts
+from tests.chaos import schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 VERBS: Final = {
     script.sha.encode(): script.name.partition("_")[0]
     for script in scripts.SCRIPTS.values()
-    if script.name.partition("_")[0] in ("enqueue", "claim", "settle", "renew")
+    if script.name.partition("_")[0] in schedule.VERBS
 }
 RESET: Final = struct.pack("ii", 1, 0)
 
